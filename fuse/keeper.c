@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * warpdrive-keeper: the one privileged program. It mounts, registers files for passthrough on behalf
+ * of the agent, starts the servers and replaces them when they die. It parses nothing that comes
+ * from a network and links neither libfuse nor anything else but libc.
+ *
+ * One thread, one epoll, one event at a time (an event handler may free any other source). All
+ * deadlines share one timerfd that is set to the earliest before each wait.
+ */
+#include "fuse/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "common/config.h"
+#include "common/lock.h"
+#include "common/log.h"
+#include "fuse/keeper_spawn.h"
+
+#define DEFAULT_READ_AHEAD "4MiB"
+
+int source_watch(struct keeper *k, struct source *source, int fd,
+	void (*on_event)(struct keeper *k, struct source *source), struct wd_err *err)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = source};
+
+	if (epoll_ctl(k->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+		return wd_err_sys(err, errno, "watch a descriptor");
+	source->fd = fd;
+	source->on_event = on_event;
+	return 0;
+}
+
+void source_close(struct keeper *k, struct source *source)
+{
+	if (source->fd < 0)
+		return;
+	epoll_ctl(k->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+	close(source->fd);
+	source->fd = -1;
+}
+
+static void on_signal(struct keeper *k, struct source *source)
+{
+	struct signalfd_siginfo info;
+
+	if (read(source->fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	wd_info("stopping (signal %u)", info.ssi_signo);
+	k->is_stopping = true;
+	mounts_stop(k);
+}
+
+static void on_timer(struct keeper *k, struct source *source)
+{
+	uint64_t count;
+
+	if (read(source->fd, &count, sizeof(count)) < 0)
+		return; /* the work is done before every wait */
+}
+
+static void run_timers(struct keeper *k)
+{
+	struct itimerspec spec = {0};
+	int64_t next = INT64_MAX;
+
+	mount_timers(k, wd_now_ns(), &next);
+	agent_timers(k, wd_now_ns(), &next);
+	if (next != INT64_MAX) {
+		spec.it_value.tv_sec = next / 1000000000;
+		spec.it_value.tv_nsec = next % 1000000000;
+	}
+	timerfd_settime(k->timer.fd, TFD_TIMER_ABSTIME, &spec, NULL);
+}
+
+static bool has_state(const struct keeper *k, enum mount_state state)
+{
+	for (const struct mount *m = k->mounts; m; m = m->next)
+		if (m->state == state)
+			return true;
+	return false;
+}
+
+static bool is_done(const struct keeper *k)
+{
+	if (k->is_stopping)
+		return !has_state(k, MOUNT_ENDING);
+	return k->is_exit_when_idle && k->had_mounts && k->nmounts == 0;
+}
+
+static void run(struct keeper *k)
+{
+	while (run_timers(k), !is_done(k)) {
+		struct epoll_event event;
+		int n = epoll_wait(k->epoll_fd, &event, 1, -1);
+
+		if (n == 1) {
+			struct source *source = event.data.ptr;
+
+			source->on_event(k, source);
+		}
+	}
+}
+
+static int watch_signals(struct keeper *k, struct wd_err *err)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? wd_err_sys(err, errno, "signalfd") : source_watch(k, &k->signals, fd, on_signal, err);
+}
+
+static int set_up(struct keeper *k, struct wd_err *err)
+{
+	struct rlimit files;
+	char path[PATH_MAX];
+	int fd, rc;
+
+	prctl(PR_SET_DUMPABLE, 0);
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	k->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (k->epoll_fd < 0)
+		return wd_err_sys(err, errno, "epoll_create");
+	rc = spawn_isolate(err);
+	if (rc == 0)
+		rc = watch_signals(k, err);
+	if (rc < 0)
+		return rc;
+	fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (fd < 0 || source_watch(k, &k->timer, fd, on_timer, err) < 0)
+		return wd_err_sys(err, errno, "timerfd_create");
+	fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (fd < 0 || inotify_add_watch(fd, k->run_dir, IN_CREATE | IN_MOVED_TO) < 0)
+		return wd_err_sys(err, errno, "watch the run directory '%s'", k->run_dir);
+	rc = source_watch(k, &k->inotify, fd, agent_on_inotify, err);
+	if (rc < 0)
+		return rc;
+	snprintf(path, sizeof(path), "%s/keeper.sock", k->run_dir);
+	fd = wd_listen(path, err);
+	return fd < 0 ? fd : source_watch(k, &k->listener, fd, clients_accept, err);
+}
+
+/* ---- the command line ---- */
+
+static void usage(FILE *out)
+{
+	fprintf(out, "usage: warpdrive-keeper --run-dir DIR [options]\n"
+		     "\n"
+		     "Mounts datasets for warpdrive-ctl and the CSI driver and keeps their FUSE servers\n"
+		     "running. Needs root (CAP_SYS_ADMIN).\n"
+		     "\n"
+		     "  --run-dir DIR       where keeper.sock is made and agent.sock is expected\n"
+		     "  --server PATH       warpdrive-fuse (default: beside this program)\n"
+		     "  --server-uid N      uid and gid of the servers (default 65534)\n"
+		     "  --read-ahead SIZE   of every mount, e.g. 4MiB (default " DEFAULT_READ_AHEAD
+		     "; 0: the kernel's)\n"
+		     "  --exit-when-idle    exit when the last mount is gone\n"
+		     "  --ready-fd N        write a byte to descriptor N when listening\n"
+		     "  --version, --help\n");
+}
+
+static int bad_usage(const char *text, const char *value)
+{
+	fprintf(stderr, "warpdrive-keeper: %s '%s'; see --help\n", text, value);
+	return 2;
+}
+
+/* Beside this program. */
+static const char *default_server(void)
+{
+	static char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 32);
+	char *slash;
+
+	if (n <= 0)
+		return "warpdrive-fuse";
+	path[n] = '\0';
+	slash = strrchr(path, '/');
+	strcpy(slash ? slash + 1 : path, "warpdrive-fuse");
+	return path;
+}
+
+/* Returns -1 to go on, or an exit code. */
+static int parse(int argc, char **argv, struct keeper *k, int *ret_ready_fd)
+{
+	static const struct option options[] = {
+		{"run-dir", required_argument, NULL, 'r'},
+		{"server", required_argument, NULL, 's'},
+		{"server-uid", required_argument, NULL, 'u'},
+		{"read-ahead", required_argument, NULL, 'a'},
+		{"exit-when-idle", no_argument, NULL, 'i'},
+		{"ready-fd", required_argument, NULL, 'f'},
+		{"version", no_argument, NULL, 'v'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	char *end;
+	long uid;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
+		switch (c) {
+		case 'r':
+			k->run_dir = optarg;
+			break;
+		case 's':
+			k->server_path = optarg;
+			break;
+		case 'u':
+			uid = strtol(optarg, &end, 10);
+			if (*end || end == optarg || uid < 0 || uid >= INT_MAX)
+				return bad_usage("--server-uid takes a number, not", optarg);
+			k->server_uid = (uid_t)uid;
+			break;
+		case 'a':
+			if (wd_parse_size(optarg, &k->read_ahead) < 0 || k->read_ahead < 0)
+				return bad_usage("--read-ahead takes a size, not", optarg);
+			break;
+		case 'i':
+			k->is_exit_when_idle = true;
+			break;
+		case 'f':
+			*ret_ready_fd = atoi(optarg);
+			/* servers are spawned before it is closed */
+			fcntl(*ret_ready_fd, F_SETFD, FD_CLOEXEC);
+			break;
+		case 'v':
+			puts("warpdrive-keeper " WD_VERSION);
+			return 0;
+		case 'h':
+			usage(stdout);
+			return 0;
+		default:
+			return 2;
+		}
+	}
+	if (optind < argc)
+		return bad_usage("unexpected argument", argv[optind]);
+	return k->run_dir ? -1 : bad_usage("missing option", "--run-dir");
+}
+
+int main(int argc, char **argv)
+{
+	static struct keeper keeper = {.server_uid = 65534, .epoll_fd = -1};
+	struct keeper *k = &keeper;
+	struct wd_err err = WD_ERR_INIT;
+	char path[PATH_MAX];
+	int rc, ready_fd = -1;
+
+	k->listener.fd = k->signals.fd = k->timer.fd = k->inotify.fd = k->agent.fd = -1;
+	wd_parse_size(DEFAULT_READ_AHEAD, &k->read_ahead);
+	k->server_path = default_server();
+	wd_log_init("keeper");
+	rc = parse(argc, argv, k, &ready_fd);
+	if (rc >= 0)
+		return rc;
+	mallopt(M_ARENA_MAX, 1);
+	if (set_up(k, &err) < 0) {
+		wd_error("%s", err.msg);
+		return 1;
+	}
+	wd_info("keeper %s listens in '%s'", WD_VERSION, k->run_dir);
+	if (ready_fd >= 0) {
+		if (write(ready_fd, "1", 1) < 0)
+			wd_warn("tell descriptor %d of being ready: %s", ready_fd, strerror(errno));
+		close(ready_fd);
+	}
+	run(k);
+	snprintf(path, sizeof(path), "%s/keeper.sock", k->run_dir);
+	unlink(path);
+	clients_close(k);
+	return 0;
+}

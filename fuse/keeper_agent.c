@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The connection to the agent. It is made when the first mount is asked for and again whenever
+ * the agent comes back: its socket appears in the run directory (inotify), and a timer with backoff
+ * is the belt. Nothing waits here: connect, hello and answers are events.
+ *
+ * Whenever a connection begins, the agent is told of every mount with a fresh pair of sockets, a
+ * few at a time so that thousands of mounts cannot fill its queue; the server gets the other end.
+ * The agent asks for backing ids; what it sends is checked, and it can only reach mounts.
+ */
+#include "fuse/keeper.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/lock.h"
+#include "common/log.h"
+#include "fuse/keeper_kernel.h"
+
+#define SOCKET_NAME "agent.sock"
+#define GREETING_NS 10000000000 /* an agent that does not answer hello for so long is dropped */
+#define BACKOFF_MIN_NS 100000000
+#define BACKOFF_MAX_NS 5000000000
+#define REFUSED_RETRY_NS 5000000000
+#define ADDS_AT_ONCE 16
+
+static void agent_lost(struct keeper *k)
+{
+	bool was_connected = k->agent_state == AGENT_CONNECTED;
+
+	source_close(k, &k->agent);
+	k->agent_state = AGENT_AWAY;
+	k->adds_unanswered = 0;
+	k->agent_backoff_ns = was_connected ? BACKOFF_MIN_NS : k->agent_backoff_ns * 2;
+	if (k->agent_backoff_ns > BACKOFF_MAX_NS)
+		k->agent_backoff_ns = BACKOFF_MAX_NS;
+	k->agent_retry_at_ns = k->nmounts > 0 ? wd_now_ns() + k->agent_backoff_ns : 0;
+	if (was_connected)
+		wd_warn("the agent is away; mounts go on with what is present");
+	for (struct mount *m = k->mounts, *next; m; m = next) {
+		struct wd_err err = WD_ERR_INIT;
+
+		next = m->next;
+		m->link = LINK_NONE;
+		m->retry_at_ns = 0;
+		if (m->state != MOUNT_ASKED)
+			continue;
+		wd_err_set(&err, ECONNRESET, "mount on '%s': the agent went away", m->target);
+		mount_fail(k, m, &err);
+	}
+}
+
+/* Sends k->out. An agent that does not read is as good as none. */
+static int send_to_agent(struct keeper *k)
+{
+	int rc = wd_msg_send(k->agent.fd, &k->out, MSG_DONTWAIT);
+
+	if (rc == -EAGAIN)
+		wd_error("the agent does not read what it is sent; dropping the connection");
+	if (rc == -EAGAIN || rc == -EPIPE)
+		shutdown(k->agent.fd, SHUT_RDWR); /* the end of file is handled where it is read */
+	return rc;
+}
+
+/* ---- telling the agent of mounts ---- */
+
+static int send_add(struct keeper *k, struct mount *m, struct wd_err *err)
+{
+	wd_autoclose int theirs = -1;
+	int pair[2], rc;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return wd_err_sys(err, errno, "make a socket pair for '%s'", m->target);
+	theirs = pair[0];
+	m->link_id = ++k->next_id;
+	wd_msg_start(&k->out, WD_MSG_MOUNT_ADD, m->link_id);
+	wd_put_u64(&k->out, m->id);
+	wd_put_bytes(&k->out, m->description, m->description_len);
+	wd_put_str(&k->out, m->target);
+	wd_put_fd(&k->out, theirs);
+	wd_put_fd(&k->out, m->tables_fd);
+	rc = send_to_agent(k);
+	if (rc < 0) {
+		close(pair[1]);
+		return wd_err_sys(err, -rc, "tell the agent of the mount on '%s'", m->target);
+	}
+	m->link = LINK_ADDING;
+	m->is_end_stale = false;
+	k->adds_unanswered++;
+	if (m->is_mounted) {
+		server_send_agent_sock(k, m, pair[1]);
+		m->is_end_stale = m->pid == 0; /* the next server finds no end: it gets its own */
+	} else {
+		m->first_end = pair[1];
+	}
+	return 0;
+}
+
+void agent_pump(struct keeper *k)
+{
+	if (k->agent_state != AGENT_CONNECTED)
+		return;
+	for (struct mount *m = k->mounts, *next; m && k->adds_unanswered < ADDS_AT_ONCE; m = next) {
+		struct wd_err err = WD_ERR_INIT;
+
+		next = m->next;
+		if (m->link != LINK_NONE || m->state == MOUNT_ENDING || m->state == MOUNT_LOST)
+			continue;
+		if (send_add(k, m, &err) == 0)
+			continue;
+		if (m->state == MOUNT_ASKED)
+			mount_fail(k, m, &err);
+		else
+			wd_error("%s", err.msg);
+		return; /* the connection is going down, or descriptors are short: later again */
+	}
+}
+
+void agent_replace_server(struct keeper *k, struct mount *m, int end)
+{
+	if (m->link == LINK_ADDED) {
+		m->link_id = ++k->next_id;
+		wd_msg_start(&k->out, WD_MSG_MOUNT_SERVER, m->link_id);
+		wd_put_u64(&k->out, m->id);
+		wd_put_fd(&k->out, end);
+		send_to_agent(k);
+	} else if (m->link == LINK_ADDING) {
+		m->is_end_stale = true;
+	}
+	close(end);
+}
+
+static void refresh_end(struct keeper *k, struct mount *m)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		wd_error("make a socket pair for '%s': %s", m->target, strerror(errno));
+		return;
+	}
+	m->is_end_stale = false;
+	agent_replace_server(k, m, pair[0]);
+	server_send_agent_sock(k, m, pair[1]);
+}
+
+void agent_mount_gone(struct keeper *k, struct mount *m)
+{
+	if (k->agent_state != AGENT_CONNECTED || m->link == LINK_NONE)
+		return;
+	if (m->link == LINK_ADDING)
+		k->adds_unanswered--;
+	m->link = LINK_NONE;
+	wd_msg_start(&k->out, WD_MSG_MOUNT_DEL, ++k->next_id);
+	wd_put_u64(&k->out, m->id);
+	send_to_agent(k);
+}
+
+/* ---- what the agent sends ---- */
+
+/* The reason in an error reply, for a person. */
+static void take_reason(const struct wd_msg *in, struct wd_err *err)
+{
+	struct wd_rd r = wd_rd_start(in);
+	size_t len;
+	const char *text = wd_rd_bytes(&r, &len);
+
+	if (wd_rd_done(&r) && len > 0)
+		wd_err_set(err, -in->status, "%.*s", (int)len, text);
+	else
+		wd_err_sys(err, -in->status, "the agent refuses the mount");
+}
+
+static void on_refused(struct keeper *k, struct mount *m)
+{
+	struct wd_err err = WD_ERR_INIT;
+
+	take_reason(&k->in, &err);
+	m->link = LINK_REFUSED;
+	m->retry_at_ns = wd_now_ns() + REFUSED_RETRY_NS;
+	if (m->state == MOUNT_ASKED)
+		mount_fail(k, m, &err);
+	else
+		wd_error("the agent does not take the mount on '%s': %s", m->target, err.msg);
+}
+
+static void on_added(struct keeper *k, struct mount *m)
+{
+	char dataset[KEEPER_DATASET_MAX];
+	struct wd_rd r = wd_rd_start(&k->in);
+	uint32_t flags = wd_rd_u32(&r);
+
+	wd_rd_str(&r, dataset, sizeof(dataset));
+	if (!wd_rd_done(&r)) {
+		k->in.status = -EPROTO;
+		k->in.len = 0;
+		on_refused(k, m);
+		return;
+	}
+	m->link = LINK_ADDED;
+	if (m->state == MOUNT_ASKED) {
+		m->flags = flags;
+		m->dataset = strdup(dataset[0] ? dataset : "warpdrive");
+		mount_agreed(k, m);
+	} else if (m->is_end_stale) {
+		refresh_end(k, m);
+	}
+}
+
+static void on_reply(struct keeper *k)
+{
+	uint16_t type = k->in.type & ~WD_MSG_REPLY;
+	struct mount *m = k->mounts;
+
+	while (m && m->link_id != k->in.id)
+		m = m->next;
+	if (!m)
+		return; /* of a mount that is gone, or MOUNT_DEL */
+	if (type == WD_MSG_MOUNT_ADD && m->link == LINK_ADDING) {
+		m->link_id = 0;
+		k->adds_unanswered--;
+		if (k->in.status < 0)
+			on_refused(k, m);
+		else
+			on_added(k, m);
+		agent_pump(k);
+	} else if (type == WD_MSG_MOUNT_SERVER) {
+		m->link_id = 0;
+		if (k->in.status < 0 && m->link == LINK_ADDED)
+			on_refused(k, m); /* it knows nothing of the mount: told again later */
+	}
+}
+
+static void send_error(struct keeper *k, uint16_t type, uint64_t id, const struct wd_err *err)
+{
+	wd_msg_start_reply(&k->out, type, id, -err->code);
+	wd_put_str(&k->out, err->msg);
+	send_to_agent(k);
+}
+
+/* The mount that a brokering request means, or NULL after an error reply. */
+static struct mount *brokered_mount(struct keeper *k, uint64_t mount, bool is_well_formed,
+	struct wd_err *err)
+{
+	struct mount *m = is_well_formed ? mount_by_id(k, mount) : NULL;
+
+	if (!is_well_formed)
+		wd_err_set(err, EPROTO, "malformed request for a backing id");
+	else if (!m || m->fuse_fd < 0 || !m->is_mounted)
+		wd_err_set(err, ENOENT, "no mount %llu", (unsigned long long)mount);
+	else
+		return m;
+	return NULL;
+}
+
+static void on_backing_open(struct keeper *k)
+{
+	wd_autoclose int fd = wd_msg_take_fd(&k->in, 0);
+	struct wd_err err = WD_ERR_INIT;
+	struct wd_rd r = wd_rd_start(&k->in);
+	uint64_t mount = wd_rd_u64(&r);
+	struct mount *m = brokered_mount(k, mount, wd_rd_done(&r), &err);
+	int id = -1;
+
+	if (m && m->backings >= KEEPER_BACKINGS_MAX)
+		wd_err_set(&err, ENFILE, "mount %llu has %u backing ids, the most there may be",
+			(unsigned long long)mount, m->backings);
+	else if (m)
+		id = kernel_backing_open(m->fuse_fd, fd, &err);
+	if (id < 0) {
+		send_error(k, WD_MSG_BACKING_OPEN, k->in.id, &err);
+		return;
+	}
+	m->backings++;
+	wd_msg_start_reply(&k->out, WD_MSG_BACKING_OPEN, k->in.id, 0);
+	wd_put_u32(&k->out, (uint32_t)id);
+	send_to_agent(k);
+}
+
+static void on_backing_close(struct keeper *k)
+{
+	struct wd_err err = WD_ERR_INIT;
+	struct wd_rd r = wd_rd_start(&k->in);
+	uint64_t mount = wd_rd_u64(&r);
+	uint32_t id = wd_rd_u32(&r);
+	struct mount *m = brokered_mount(k, mount, wd_rd_done(&r), &err);
+
+	if (!m || kernel_backing_close(m->fuse_fd, id, &err) < 0) {
+		send_error(k, WD_MSG_BACKING_CLOSE, k->in.id, &err);
+		return;
+	}
+	if (m->backings > 0)
+		m->backings--;
+	wd_msg_start_reply(&k->out, WD_MSG_BACKING_CLOSE, k->in.id, 0);
+	send_to_agent(k);
+}
+
+static void on_hello_reply(struct keeper *k)
+{
+	struct wd_rd r = wd_rd_start(&k->in);
+	uint32_t version = wd_rd_u32(&r);
+	char build[64];
+
+	if (k->in.status < 0 || !wd_rd_str(&r, build, sizeof(build)) || !wd_rd_done(&r) ||
+		version != WD_PROTO_VERSION) {
+		wd_error("the agent speaks another protocol (version %u, here %d); use programs of one "
+			 "release", version, WD_PROTO_VERSION);
+		agent_lost(k);
+		return;
+	}
+	k->agent_state = AGENT_CONNECTED;
+	k->agent_backoff_ns = 0;
+	wd_info("connected to the agent (%s)", build);
+	agent_pump(k);
+}
+
+static void on_agent(struct keeper *k, struct source *source)
+{
+	int rc = wd_msg_recv(source->fd, &k->in, MSG_DONTWAIT);
+
+	if (rc == -EAGAIN)
+		return;
+	if (rc <= 0) {
+		if (rc < 0)
+			wd_error("the agent sent nonsense; dropping the connection");
+		agent_lost(k);
+		return;
+	}
+	if (k->agent_state == AGENT_GREETING && k->in.type == (WD_MSG_HELLO | WD_MSG_REPLY))
+		on_hello_reply(k);
+	else if (k->agent_state == AGENT_CONNECTED && (k->in.type & WD_MSG_REPLY))
+		on_reply(k);
+	else if (k->agent_state == AGENT_CONNECTED && k->in.type == WD_MSG_BACKING_OPEN)
+		on_backing_open(k);
+	else if (k->agent_state == AGENT_CONNECTED && k->in.type == WD_MSG_BACKING_CLOSE)
+		on_backing_close(k);
+	else
+		wd_warn("the agent sent a message of type %u, which means nothing here", k->in.type);
+	wd_msg_close_fds(&k->in);
+}
+
+/* ---- connecting ---- */
+
+int agent_connect(struct keeper *k, struct wd_err *err)
+{
+	wd_autoclose int fd = -1;
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int rc;
+
+	if (k->agent_state != AGENT_AWAY)
+		return 0;
+	k->agent_retry_at_ns = 0;
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s", k->run_dir, SOCKET_NAME);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return wd_err_sys(err, errno, "make a socket");
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return wd_err_set(err, errno, "connect to '%s': %s; is warpdrive-agent running?",
+			addr.sun_path, strerror(errno));
+	wd_msg_start(&k->out, WD_MSG_HELLO, ++k->next_id);
+	wd_put_u32(&k->out, WD_PROTO_VERSION);
+	wd_put_u32(&k->out, WD_ROLE_KEEPER);
+	wd_put_str(&k->out, WD_VERSION);
+	rc = wd_msg_send(fd, &k->out, MSG_DONTWAIT);
+	if (rc < 0)
+		return wd_err_sys(err, -rc, "say hello to '%s'", addr.sun_path);
+	rc = source_watch(k, &k->agent, fd, on_agent, err);
+	if (rc < 0)
+		return rc;
+	wd_steal_fd(&fd);
+	k->agent_state = AGENT_GREETING;
+	k->greeting_until_ns = wd_now_ns() + GREETING_NS;
+	return 0;
+}
+
+static void reconnect(struct keeper *k)
+{
+	if (agent_connect(k, NULL) == 0)
+		return;
+	k->agent_backoff_ns = k->agent_backoff_ns ? k->agent_backoff_ns * 2 : BACKOFF_MIN_NS;
+	if (k->agent_backoff_ns > BACKOFF_MAX_NS)
+		k->agent_backoff_ns = BACKOFF_MAX_NS;
+	k->agent_retry_at_ns = wd_now_ns() + k->agent_backoff_ns;
+}
+
+void agent_on_inotify(struct keeper *k, struct source *source)
+{
+	_Alignas(struct inotify_event) char buf[4096];
+	ssize_t n = read(source->fd, buf, sizeof(buf));
+	bool is_there = false;
+
+	for (ssize_t at = 0; at < n;) {
+		const struct inotify_event *event = (const struct inotify_event *)(buf + at);
+
+		if (event->len > 0 && strcmp(event->name, SOCKET_NAME) == 0)
+			is_there = true;
+		at += (ssize_t)(sizeof(*event) + event->len);
+	}
+	if (is_there && k->nmounts > 0)
+		reconnect(k);
+}
+
+void agent_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next)
+{
+	if (k->agent_state == AGENT_GREETING && now_ns >= k->greeting_until_ns) {
+		wd_error("the agent does not answer; dropping the connection");
+		agent_lost(k);
+	}
+	if (k->agent_state == AGENT_AWAY && k->agent_retry_at_ns && now_ns >= k->agent_retry_at_ns)
+		reconnect(k);
+	for (struct mount *m = k->mounts; m; m = m->next) {
+		if (m->link != LINK_REFUSED || !m->retry_at_ns)
+			continue;
+		if (now_ns >= m->retry_at_ns) {
+			m->link = LINK_NONE;
+			m->retry_at_ns = 0;
+			agent_pump(k);
+		} else if (m->retry_at_ns < *ret_next) {
+			*ret_next = m->retry_at_ns;
+		}
+	}
+	if (k->agent_state == AGENT_GREETING && k->greeting_until_ns < *ret_next)
+		*ret_next = k->greeting_until_ns;
+	if (k->agent_state == AGENT_AWAY && k->agent_retry_at_ns &&
+		k->agent_retry_at_ns < *ret_next)
+		*ret_next = k->agent_retry_at_ns;
+}

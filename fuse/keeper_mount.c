@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a mount.
+ *
+ *	request -> ASKED --agent agrees--> STARTING --server ready--> SERVING
+ *	             |                        |                          | umount
+ *	             +--- refused, failed ----+--> answered, undone       v
+ *	                                          forgotten <--reaped-- ENDING (or LINGERING before it)
+ *
+ * The keeper holds the fuse fd and both memfds for as long as the mount lives, so that servers may
+ * die: each is replaced at once, and only one that dies young again and again is replaced ever more
+ * slowly. When none can be brought up for GIVE_UP_NS, the connection is aborted: an error beats
+ * hanging for ever.
+ */
+#include "fuse/keeper.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/fault.h"
+#include "common/lock.h"
+#include "common/log.h"
+#include "common/mountmem.h"
+#include "fuse/keeper_kernel.h"
+
+#define MS 1000000LL
+#define YOUNG_NS (1000 * MS)	    /* a server that died before this age died young */
+#define RESTART_MIN_NS (10 * MS)
+#define RESTART_MAX_NS (5000 * MS)
+#define RESTART_KILLED_NS (100 * MS) /* at most, after SIGKILL: the fault is not the server's */
+#define FIRST_TRIES 5		     /* a new mount whose server dies so often before READY fails */
+#define GIVE_UP_NS (300000 * MS)
+#define END_PATIENCE_NS (2000 * MS) /* from SIGTERM to SIGKILL */
+
+struct mount *mount_by_id(struct keeper *k, uint64_t id)
+{
+	struct mount *m = k->mounts;
+
+	while (m && m->id != id)
+		m = m->next;
+	return m;
+}
+
+static struct mount *mount_by_target(struct keeper *k, const char *target)
+{
+	struct mount *m = k->mounts;
+
+	while (m && (strcmp(m->target, target) != 0 || m->state == MOUNT_LINGERING))
+		m = m->next;
+	return m;
+}
+
+/* The mount that target lies in or on: resolving such a path might wait for our own server. */
+static struct mount *mount_above(struct keeper *k, const char *target)
+{
+	for (struct mount *m = k->mounts; m; m = m->next) {
+		size_t len = strlen(m->target);
+
+		if (m->state != MOUNT_LINGERING && strncmp(m->target, target, len) == 0 &&
+			(target[len] == '\0' || target[len] == '/'))
+			return m;
+	}
+	return NULL;
+}
+
+static void mount_free(struct mount *m)
+{
+	int fds[] = {m->fuse_fd, m->info_fd, m->tables_fd, m->first_end};
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	free(m->target);
+	free(m->description);
+	free(m->dataset);
+	free(m);
+}
+
+/* Takes the mount out of everything; its server is dead. */
+static void forget(struct keeper *k, struct mount *m)
+{
+	struct mount **at = &k->mounts;
+
+	agent_mount_gone(k, m);
+	source_close(k, &m->process);
+	source_close(k, &m->control);
+	while (*at != m)
+		at = &(*at)->next;
+	*at = m->next;
+	k->nmounts--;
+	mount_free(m);
+	agent_pump(k);
+}
+
+static void answer(struct keeper *k, struct mount *m, struct wd_err *err)
+{
+	uint64_t client = m->client;
+
+	m->client = 0;
+	if (client)
+		client_reply(k, client, err, m->request_type, m->request);
+}
+
+static void answer_good(struct keeper *k, struct mount *m)
+{
+	if (!m->client)
+		return;
+	wd_msg_start_reply(&k->out, m->request_type, m->request, 0);
+	if (m->request_type == WD_MSG_MOUNT) {
+		wd_put_u64(&k->out, m->id);
+		wd_put_str(&k->out, m->dataset);
+	}
+	answer(k, m, NULL);
+}
+
+/* ---- mounting ---- */
+
+static struct mount *mount_new(struct keeper *k, const char *target, const void *description, size_t len)
+{
+	struct mount *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return NULL;
+	m->fuse_fd = m->info_fd = m->tables_fd = m->first_end = -1;
+	m->control.fd = m->process.fd = -1;
+	m->target = strdup(target);
+	m->description = malloc(len ? len : 1);
+	if (!m->target || !m->description) {
+		mount_free(m);
+		return NULL;
+	}
+	memcpy(m->description, description, len);
+	m->description_len = len;
+	return m;
+}
+
+int mount_request(struct keeper *k, uint64_t client, uint64_t request, const char *target,
+	const void *description, size_t len, struct wd_err *err)
+{
+	struct mount *m = mount_above(k, target);
+	int rc;
+
+	if (m)
+		return wd_err_set(err, EBUSY, "mount on '%s': '%s' is a WarpDrive mount already", target,
+			m->target);
+	if (len > KEEPER_DESCRIPTION_MAX)
+		return wd_err_set(err, E2BIG, "mount on '%s': the description has %zu bytes, at most %d "
+			"are possible", target, len, KEEPER_DESCRIPTION_MAX);
+	if (k->nmounts >= KEEPER_MOUNTS_MAX)
+		return wd_err_set(err, ENOSPC, "mount on '%s': there are %u mounts already", target,
+			k->nmounts);
+	rc = kernel_open_target(target, err);
+	if (rc < 0)
+		return rc;
+	close(rc); /* opened again when the agent has agreed: that may take long */
+	rc = agent_connect(k, err);
+	if (rc < 0) {
+		wd_err_wrap(err, "mount on '%s'", target);
+		return rc;
+	}
+	m = mount_new(k, target, description, len);
+	if (!m)
+		return wd_err_set(err, ENOMEM, "mount on '%s': out of memory", target);
+	m->fuse_fd = kernel_open_fuse(err);
+	if (m->fuse_fd >= 0)
+		m->tables_fd = wd_mm_create(err);
+	if (m->fuse_fd < 0 || m->tables_fd < 0) {
+		rc = m->fuse_fd < 0 ? m->fuse_fd : m->tables_fd;
+		mount_free(m);
+		return rc;
+	}
+	/* ids are not reused by the next keeper: the agent may still know the last one's */
+	m->id = ((uint64_t)wd_now_ns() << 8 | (++k->next_id & 0xff)) >> 1;
+	m->client = client;
+	m->request = request;
+	m->request_type = WD_MSG_MOUNT;
+	m->next = k->mounts;
+	k->mounts = m;
+	k->nmounts++;
+	k->had_mounts = true;
+	agent_pump(k);
+	return 0;
+}
+
+static int mount_in_kernel(struct keeper *k, struct mount *m, struct wd_err *err)
+{
+	struct wd_mm_info info = {.mount = m->id};
+	wd_autoclose int target_fd = -1;
+	struct wd_err soft = WD_ERR_INIT;
+	int rc;
+
+	target_fd = kernel_open_target(m->target, err);
+	if (target_fd < 0)
+		return target_fd;
+	rc = kernel_mount(m->fuse_fd, target_fd, m->target, m->dataset, m->flags, err);
+	if (rc < 0)
+		return rc;
+	m->is_mounted = true;
+	rc = kernel_device(m->target, &m->major, &m->minor, err);
+	if (rc == 0)
+		rc = kernel_init(m->fuse_fd, m->flags, &info, err);
+	if (rc == 0 && WD_FAULT("keeper.mount"))
+		rc = wd_err_set(err, EIO, "fault point keeper.mount");
+	if (rc < 0)
+		return rc;
+	m->has_resend = info.has_resend;
+	m->info_fd = wd_mm_info_create(&info, err);
+	if (m->info_fd < 0)
+		return m->info_fd;
+	if (k->read_ahead > 0 && kernel_set_read_ahead(m->major, m->minor, k->read_ahead, &soft) < 0)
+		wd_warn("read-ahead of '%s' stays at its default: %s", m->target, soft.msg);
+	return 0;
+}
+
+void mount_agreed(struct keeper *k, struct mount *m)
+{
+	struct wd_err err = WD_ERR_INIT;
+	int rc = m->dataset ? 0 : wd_err_set(&err, ENOMEM, "out of memory");
+
+	if (rc == 0)
+		rc = mount_in_kernel(k, m, &err);
+	if (rc == 0) {
+		m->state = MOUNT_STARTING;
+		m->down_since_ns = wd_now_ns();
+		rc = server_start(k, m, &err);
+	}
+	if (rc < 0)
+		mount_fail(k, m, &err);
+}
+
+void mount_server_ready(struct keeper *k, struct mount *m)
+{
+	m->down_since_ns = 0;
+	server_go(k, m);
+	if (m->state != MOUNT_STARTING)
+		return;
+	m->state = MOUNT_SERVING;
+	wd_info("mounted '%s' on '%s'", m->dataset, m->target);
+	answer_good(k, m);
+}
+
+/* ---- unmounting ---- */
+
+/* The kernel's part is done: ends the server, and forgets the mount once it is reaped. */
+static void end(struct keeper *k, struct mount *m)
+{
+	m->is_mounted = false;
+	m->restart_at_ns = 0;
+	if (m->pid == 0) {
+		answer_good(k, m);
+		forget(k, m);
+		return;
+	}
+	if (!kernel_is_disconnected(m->fuse_fd)) {
+		wd_info("'%s' is still mounted in another mount namespace; its server goes on", m->target);
+		m->state = MOUNT_LINGERING;
+		answer_good(k, m);
+		return;
+	}
+	m->state = MOUNT_ENDING;
+	kill(m->pid, SIGTERM);
+	m->kill_at_ns = wd_now_ns() + END_PATIENCE_NS;
+}
+
+static int unmount(struct keeper *k, struct mount *m, struct wd_err *err)
+{
+	int rc = kernel_umount(m->target, m->major, m->minor, err);
+
+	if (rc < 0 && rc != -EINVAL)
+		return rc;
+	if (rc == 0)
+		wd_info("unmounted '%s'", m->target);
+	end(k, m);
+	return 0;
+}
+
+void mount_fail(struct keeper *k, struct mount *m, struct wd_err *err)
+{
+	answer(k, m, err);
+	m->restart_at_ns = 0;
+	if (m->is_mounted) {
+		struct wd_err soft = WD_ERR_INIT;
+		int rc = kernel_umount(m->target, m->major, m->minor, &soft);
+
+		/* who came in meanwhile waits for a server that will not be: let them go */
+		if (rc == -EBUSY && kernel_abort(m->major, m->minor, NULL) == 0)
+			rc = kernel_umount(m->target, m->major, m->minor, &soft);
+		if (rc < 0 && rc != -EINVAL) {
+			wd_error("%s", soft.msg);
+			m->state = MOUNT_LOST;
+			if (m->pid > 0)
+				kill(m->pid, SIGKILL);
+			return;
+		}
+		m->is_mounted = false;
+	}
+	if (m->pid > 0) {
+		m->state = MOUNT_ENDING;
+		kill(m->pid, SIGKILL);
+		return;
+	}
+	forget(k, m);
+}
+
+int mount_request_umount(struct keeper *k, uint64_t client, uint64_t request, const char *target,
+	uint32_t flags, struct wd_err *err)
+{
+	struct mount *m = mount_by_target(k, target);
+	int rc;
+
+	if (!m)
+		return wd_err_set(err, ENOENT, "umount '%s': it is no mount of this keeper", target);
+	if (flags & WD_UMOUNT_FORCE)
+		return wd_err_set(err, ENOTSUP, "umount '%s': forcing is not supported; end the processes "
+			"that use it ('fuser -vm %s' lists them)", target, target);
+	if (m->client || m->state == MOUNT_ASKED || m->state == MOUNT_ENDING)
+		return wd_err_set(err, EALREADY, "umount '%s': it is being mounted or unmounted just now",
+			target);
+	m->client = client;
+	m->request = request;
+	m->request_type = WD_MSG_UMOUNT;
+	rc = unmount(k, m, err);
+	if (rc < 0)
+		m->client = 0;
+	return rc;
+}
+
+/* ---- servers that die ---- */
+
+static int64_t restart_delay(struct mount *m, bool was_killed)
+{
+	int64_t delay = RESTART_MIN_NS;
+
+	if (wd_now_ns() - m->started_at_ns >= YOUNG_NS) {
+		m->young_deaths = 0;
+		return 0;
+	}
+	if (++m->young_deaths <= 3)
+		return 0;
+	for (unsigned i = 4; i < m->young_deaths && delay < RESTART_MAX_NS; i++)
+		delay *= 2;
+	if (was_killed && delay > RESTART_KILLED_NS)
+		return RESTART_KILLED_NS;
+	return delay < RESTART_MAX_NS ? delay : RESTART_MAX_NS;
+}
+
+static void restart(struct keeper *k, struct mount *m)
+{
+	struct wd_err err = WD_ERR_INIT;
+	int64_t now = wd_now_ns();
+
+	m->restart_at_ns = 0;
+	if (now - m->down_since_ns >= GIVE_UP_NS) {
+		wd_error("no FUSE server for '%s' can be brought up; its connection is aborted, and "
+			 "whoever uses it gets errors", m->target);
+		kernel_abort(m->major, m->minor, NULL);
+		m->state = MOUNT_LOST;
+		return;
+	}
+	m->restarts++;
+	if (server_start(k, m, &err) == 0)
+		return;
+	wd_error("%s", err.msg);
+	m->young_deaths++;
+	m->restart_at_ns = now + RESTART_MAX_NS;
+}
+
+/* The connection is dead though we did not unmount it: was that done by someone else? */
+static void on_disconnected(struct keeper *k, struct mount *m)
+{
+	unsigned major, minor;
+
+	if (m->state != MOUNT_LINGERING && kernel_device(m->target, &major, &minor, NULL) == 0 &&
+		major == m->major && minor == m->minor) {
+		wd_error("the connection of '%s' was aborted; unmount it", m->target);
+		m->state = MOUNT_LOST;
+		return;
+	}
+	if (m->state != MOUNT_LINGERING)
+		wd_info("'%s' was unmounted by someone else", m->target);
+	answer_good(k, m);
+	forget(k, m);
+}
+
+void mount_server_dead(struct keeper *k, struct mount *m, bool was_killed)
+{
+	struct wd_err err = WD_ERR_INIT;
+	int64_t delay;
+
+	if (m->state == MOUNT_ENDING) {
+		answer_good(k, m);
+		forget(k, m);
+		return;
+	}
+	if (m->state == MOUNT_LOST)
+		return;
+	if (kernel_is_disconnected(m->fuse_fd)) {
+		on_disconnected(k, m);
+		return;
+	}
+	if (!m->down_since_ns)
+		m->down_since_ns = wd_now_ns();
+	delay = restart_delay(m, was_killed);
+	if (m->state == MOUNT_STARTING && m->young_deaths >= FIRST_TRIES) {
+		wd_err_set(&err, EIO, "mount on '%s': the FUSE server '%s' does not start; see the "
+			"keeper's log", m->target, k->server_path);
+		mount_fail(k, m, &err);
+		return;
+	}
+	if (delay == 0)
+		restart(k, m);
+	else
+		m->restart_at_ns = wd_now_ns() + delay;
+}
+
+/* ---- what else happens ---- */
+
+void mount_client_gone(struct keeper *k, uint64_t client)
+{
+	for (struct mount *m = k->mounts, *next; m; m = next) {
+		struct wd_err err = WD_ERR_INIT;
+
+		next = m->next;
+		if (m->client != client)
+			continue;
+		m->client = 0;
+		if (m->state == MOUNT_ASKED || m->state == MOUNT_STARTING) {
+			wd_info("who asked for the mount on '%s' is gone; it is undone", m->target);
+			wd_err_set(&err, ECANCELED, "cancelled");
+			mount_fail(k, m, &err);
+		}
+	}
+}
+
+static void note_deadline(int64_t deadline, int64_t *next)
+{
+	if (deadline && deadline < *next)
+		*next = deadline;
+}
+
+void mount_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next)
+{
+	for (struct mount *m = k->mounts; m; m = m->next) {
+		if (m->restart_at_ns && now_ns >= m->restart_at_ns)
+			restart(k, m);
+		if (m->kill_at_ns && now_ns >= m->kill_at_ns) {
+			m->kill_at_ns = 0;
+			if (m->pid > 0)
+				kill(m->pid, SIGKILL);
+		}
+		note_deadline(m->restart_at_ns, ret_next);
+		note_deadline(m->kill_at_ns, ret_next);
+	}
+}
+
+bool mounts_stop(struct keeper *k)
+{
+	bool is_waiting = false;
+
+	for (struct mount *m = k->mounts, *next; m; m = next) {
+		struct wd_err err = WD_ERR_INIT;
+
+		next = m->next;
+		switch (m->state) {
+		case MOUNT_ASKED:
+		case MOUNT_STARTING:
+			wd_err_set(&err, ECANCELED, "mount on '%s': the keeper is stopping", m->target);
+			mount_fail(k, m, &err);
+			break;
+		case MOUNT_SERVING:
+		case MOUNT_LOST:
+			if (unmount(k, m, &err) < 0)
+				wd_warn("%s; its server is left running", err.msg);
+			break;
+		case MOUNT_LINGERING:
+		case MOUNT_ENDING:
+			break;
+		}
+	}
+	for (struct mount *m = k->mounts; m; m = m->next)
+		is_waiting |= m->state == MOUNT_ENDING;
+	return !is_waiting;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_FUSE_KEEPER_MOUNTINFO_H
+#define WD_FUSE_KEEPER_MOUNTINFO_H
+/*
+ * What the kernel says is mounted, read from /proc/self/mountinfo: the keeper never touches a mount
+ * point that may be its own, since the server behind it may be dead.
+ */
+#include <limits.h>
+#include <stdbool.h>
+
+#include "common/err.h"
+
+struct mountinfo {
+	unsigned major, minor; /* st_dev of the file system */
+	char type[64];
+};
+
+/* Parses one line. ret_target has room for PATH_MAX bytes and gets the mount point with \040 and the
+ * like decoded. False for a line that makes no sense. */
+bool mountinfo_parse(const char *line, struct mountinfo *ret_info, char *ret_target);
+/* Finds what is on top at target: 1 and *ret_info when something is mounted there, else 0. */
+int mountinfo_find(const char *target, struct mountinfo *ret_info, struct wd_err *err);
+
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The servers of a mount, one after the other. Each is started on the same fuse fd and memfds with a
+ * fresh control socket and a fresh socket to the agent, is told to GO once it says READY, and is
+ * reaped when its pidfd says that it died. Whether another one follows, and when, keeper_mount.c
+ * decides.
+ *
+ * A server is not trusted: all it may say is READY, once; for anything else it is killed.
+ */
+#include "fuse/keeper.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/lock.h"
+#include "common/log.h"
+#include "fuse/keeper_kernel.h"
+#include "fuse/keeper_spawn.h"
+
+static void on_control(struct keeper *k, struct source *source)
+{
+	struct mount *m = (struct mount *)((char *)source - offsetof(struct mount, control));
+	int rc = wd_msg_recv(source->fd, &k->in, MSG_DONTWAIT);
+
+	if (rc == -EAGAIN)
+		return;
+	if (rc > 0) {
+		wd_msg_close_fds(&k->in);
+		if (k->in.type == WD_MSG_READY && k->in.len == 0 && !m->is_ready) {
+			m->is_ready = true;
+			mount_server_ready(k, m);
+			return;
+		}
+		wd_error("the FUSE server %d of '%s' sent nonsense and is killed", (int)m->pid,
+			m->target);
+		kill(m->pid, SIGKILL);
+	}
+	source_close(k, source); /* its death is news from the pidfd */
+}
+
+static void on_process(struct keeper *k, struct source *source)
+{
+	struct mount *m = (struct mount *)((char *)source - offsetof(struct mount, process));
+	bool was_killed = false;
+	pid_t pid = m->pid;
+	int status;
+
+	if (waitpid(pid, &status, WNOHANG) != pid)
+		return;
+	if (WIFSIGNALED(status)) {
+		was_killed = WTERMSIG(status) == SIGKILL;
+		if (m->state != MOUNT_ENDING)
+			wd_warn("the FUSE server %d of '%s' was ended by signal %d (%s)", (int)pid,
+				m->target, WTERMSIG(status), strsignal(WTERMSIG(status)));
+	} else if (WEXITSTATUS(status) != 0) {
+		wd_warn("the FUSE server %d of '%s' exited with status %d", (int)pid, m->target,
+			WEXITSTATUS(status));
+	}
+	source_close(k, &m->process);
+	source_close(k, &m->control);
+	m->pid = 0;
+	m->is_ready = false;
+	mount_server_dead(k, m, was_killed);
+}
+
+/* The server's end of a new connection to the agent; the other end goes there. */
+static int make_agent_end(struct keeper *k, struct mount *m, struct wd_err *err)
+{
+	int pair[2];
+
+	if (m->first_end >= 0)
+		return wd_steal_fd(&m->first_end);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return wd_err_sys(err, errno, "make a socket pair for the server of '%s'", m->target);
+	agent_replace_server(k, m, pair[0]);
+	return pair[1];
+}
+
+int server_start(struct keeper *k, struct mount *m, struct wd_err *err)
+{
+	wd_autoclose int end = make_agent_end(k, m, err);
+	wd_autoclose int theirs = -1, ours = -1, pidfd = -1;
+	struct spawn spawn = {.path = k->server_path, .uid = k->server_uid};
+	int pair[2], rc;
+
+	if (end < 0)
+		return end;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return wd_err_sys(err, errno, "make a socket pair for the server of '%s'", m->target);
+	ours = pair[0];
+	theirs = pair[1];
+	spawn.fds[SERVER_FD_FUSE - SERVER_FD_FUSE] = m->fuse_fd;
+	spawn.fds[SERVER_FD_INFO - SERVER_FD_FUSE] = m->info_fd;
+	spawn.fds[SERVER_FD_TABLES - SERVER_FD_FUSE] = m->tables_fd;
+	spawn.fds[SERVER_FD_AGENT - SERVER_FD_FUSE] = end;
+	spawn.fds[SERVER_FD_CONTROL - SERVER_FD_FUSE] = theirs;
+	rc = spawn_server(&spawn, &m->pid, &pidfd, err);
+	if (rc < 0)
+		return rc;
+	m->started_at_ns = wd_now_ns();
+	m->is_ready = false;
+	rc = source_watch(k, &m->process, pidfd, on_process, err);
+	if (rc == 0) {
+		wd_steal_fd(&pidfd);
+		rc = source_watch(k, &m->control, ours, on_control, err);
+	}
+	if (rc < 0) {
+		kill(m->pid, SIGKILL);
+		waitpid(m->pid, NULL, 0);
+		source_close(k, &m->process);
+		m->pid = 0;
+		return rc;
+	}
+	wd_steal_fd(&ours);
+	return 0;
+}
+
+/* Only one server of a mount lives at a time, so its predecessor is reaped already. */
+void server_go(struct keeper *k, struct mount *m)
+{
+	int rc;
+
+	wd_msg_start(&k->out, WD_MSG_GO, 0);
+	rc = wd_msg_send(m->control.fd, &k->out, MSG_DONTWAIT);
+	if (rc < 0)
+		return; /* it is dying */
+	if (m->restarts > 0 && m->has_resend) {
+		rc = kernel_resend(m->fuse_fd);
+		if (rc < 0)
+			wd_warn("ask the kernel to resend the requests of '%s': %s", m->target,
+				strerror(-rc));
+	}
+}
+
+void server_send_agent_sock(struct keeper *k, struct mount *m, int end)
+{
+	int rc;
+
+	if (m->pid > 0 && m->control.fd >= 0) {
+		wd_msg_start(&k->out, WD_MSG_AGENT_SOCK, 0);
+		wd_put_fd(&k->out, end);
+		rc = wd_msg_send(m->control.fd, &k->out, MSG_DONTWAIT);
+		if (rc < 0 && rc != -EPIPE) {
+			wd_error("the FUSE server %d of '%s' does not listen and is killed", (int)m->pid,
+				m->target);
+			kill(m->pid, SIGKILL);
+		}
+	}
+	close(end);
+}

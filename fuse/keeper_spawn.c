@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a root process to a server that can do nothing but serve.
+ *
+ * The empty network namespace is made once, for the keeper itself, which needs no network either:
+ * AF_UNIX sockets with paths work across namespaces. Making one per server costs milliseconds of
+ * every restart. Capabilities are dropped with the raw system calls, which saves a library.
+ *
+ * The program is opened before the privileges go, so that it may lie in a directory that the
+ * server's uid cannot enter. There is no PDEATHSIG: a server outlives its keeper and serves on.
+ */
+#include "fuse/keeper_spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+
+#define FD_SAFE 64 /* above the fixed numbers: where descriptors wait to be put in their places */
+
+int spawn_isolate(struct wd_err *err)
+{
+	if (unshare(CLONE_NEWNET) < 0)
+		return wd_err_sys(err, errno,
+			"make an empty network namespace for the FUSE servers (needs CAP_SYS_ADMIN)");
+	if (unshare(CLONE_NEWIPC) < 0)
+		wd_warn("FUSE servers share the IPC namespace: %s", strerror(errno));
+	return 0;
+}
+
+/* Ends the child with a reason. */
+static void give_up(const char *what)
+{
+	wd_error("start a FUSE server: %s: %s", what, strerror(errno));
+	_exit(127);
+}
+
+static void place_fds(const struct spawn *spawn, int program)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int moved[SERVER_FD_END];
+
+	for (int i = SERVER_FD_FUSE; i < SERVER_FD_END; i++) {
+		moved[i] = fcntl(spawn->fds[i - SERVER_FD_FUSE], F_DUPFD_CLOEXEC, FD_SAFE);
+		if (moved[i] < 0)
+			give_up("duplicate a descriptor");
+	}
+	for (int i = SERVER_FD_FUSE; i < SERVER_FD_END; i++)
+		if (dup2(moved[i], i) < 0)
+			give_up("place a descriptor");
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+		give_up("open /dev/null");
+	/* marks, does not close: the program must stay open until it is executed */
+	if (program < FD_SAFE || syscall(SYS_close_range, SERVER_FD_END, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+		give_up("close the other descriptors");
+}
+
+static void set_limits(void)
+{
+	struct rlimit none = {0, 0}, files;
+
+	setrlimit(RLIMIT_CORE, &none);
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+static void drop_privileges(uid_t uid)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+
+	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+			give_up("drop a capability from the bounding set");
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+		give_up("change to the server's uid");
+	if (syscall(SYS_capset, &header, none) < 0)
+		give_up("drop the capabilities");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		give_up("set no_new_privs");
+}
+
+static void become_server(const struct spawn *spawn, int program)
+{
+	static char *const argv[] = {"warpdrive-fuse", NULL};
+	sigset_t none;
+
+	program = fcntl(program, F_DUPFD_CLOEXEC, FD_SAFE);
+	place_fds(spawn, program);
+	setsid();
+	if (chdir("/") < 0)
+		give_up("chdir to /");
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	set_limits();
+	drop_privileges(spawn->uid);
+	syscall(SYS_execveat, program, "", argv, environ, AT_EMPTY_PATH);
+	give_up(spawn->path);
+}
+
+int spawn_server(const struct spawn *spawn, pid_t *ret_pid, int *ret_pidfd, struct wd_err *err)
+{
+	wd_autoclose int program = open(spawn->path, O_RDONLY | O_CLOEXEC);
+	int pidfd;
+	pid_t pid;
+
+	if (program < 0)
+		return wd_err_sys(err, errno, "start a FUSE server: open '%s'", spawn->path);
+	pid = fork();
+	if (pid < 0)
+		return wd_err_sys(err, errno, "start a FUSE server: fork");
+	if (pid == 0)
+		become_server(spawn, program);
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0) {
+		int code = errno;
+
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		return wd_err_sys(err, code, "watch the FUSE server %d", (int)pid);
+	}
+	*ret_pid = pid;
+	*ret_pidfd = pidfd;
+	return 0;
+}

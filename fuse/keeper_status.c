@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The keeper's status as JSON, printed by hand: one object per mount.
+ */
+#include "fuse/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static const char *const state_names[] = {
+	[MOUNT_ASKED] = "asked",
+	[MOUNT_STARTING] = "starting",
+	[MOUNT_SERVING] = "serving",
+	[MOUNT_LINGERING] = "lingering",
+	[MOUNT_ENDING] = "ending",
+	[MOUNT_LOST] = "lost",
+};
+
+/* Bytes of the UTF-8 sequence at p, or 0 when it is none. */
+static int utf8_len(const unsigned char *p)
+{
+	int len = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : (*p & 0xf0) == 0xe0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+
+	for (int i = 1; i < len; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
+		(p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+		return 0;
+	return len;
+}
+
+static void put_string(FILE *f, const char *s)
+{
+	fputc('"', f);
+	for (const unsigned char *p = (const unsigned char *)s; *p;) {
+		int len = utf8_len(p);
+
+		if (*p == '"' || *p == '\\')
+			fprintf(f, "\\%c", *p++);
+		else if (*p < 0x20 || *p == 0x7f || len == 0)
+			fprintf(f, "\\u%04x", *p++); /* a byte that is no text shows as U+0080..00FF */
+		else
+			for (; len > 0; len--)
+				fputc(*p++, f);
+	}
+	fputc('"', f);
+}
+
+static void put_mount(FILE *f, const struct mount *m)
+{
+	fprintf(f, "{\"id\":%llu,\"target\":", (unsigned long long)m->id);
+	put_string(f, m->target);
+	fprintf(f, ",\"dataset\":");
+	put_string(f, m->dataset ? m->dataset : "");
+	fprintf(f, ",\"state\":\"%s\",\"server_pid\":%d,\"restarts\":%u,\"backing_ids\":%u,"
+		   "\"device\":\"%u:%u\"}",
+		state_names[m->state], (int)m->pid, m->restarts, m->backings, m->major, m->minor);
+}
+
+int status_memfd(const struct keeper *k, struct wd_err *err)
+{
+	int fd = memfd_create("warpdrive-status", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	FILE *f;
+	bool bad;
+
+	if (fd < 0)
+		return wd_err_sys(err, errno, "make a memfd for the status");
+	f = fdopen(dup(fd), "w");
+	if (!f) {
+		close(fd);
+		return wd_err_sys(err, ENOMEM, "write the status");
+	}
+	fprintf(f, "{\"version\":");
+	put_string(f, WD_VERSION);
+	fprintf(f, ",\"pid\":%d,\"agent\":\"%s\",\"mounts\":[", (int)getpid(),
+		k->agent_state == AGENT_CONNECTED ? "connected" : "away");
+	for (const struct mount *m = k->mounts; m; m = m->next) {
+		put_mount(f, m);
+		if (m->next)
+			fputc(',', f);
+	}
+	fprintf(f, "]}\n");
+	bad = ferror(f);
+	if (fclose(f) != 0 || bad) {
+		close(fd);
+		return wd_err_sys(err, EIO, "write the status");
+	}
+	lseek(fd, 0, SEEK_SET);
+	fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	return fd;
+}

@@ -1,0 +1,730 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_FUSE_TEST_FAKE_AGENT_H
+#define WD_FUSE_TEST_FAKE_AGENT_H
+/*
+ * A small agent for tests of keeper and server: it speaks the protocol on a thread of the test
+ * process and serves a made-up tree.
+ *
+ *	/NAME...        the files that the test added with fake_add()
+ *	/many/fNNN      FAKE_MANY empty files
+ *
+ * The bytes of a file are fake_byte(node, offset). A file is complete (passthrough), or partial: its
+ * blocks become present when the test says so (fake_fill), or when somebody asks if is_auto is set.
+ * One lock over everything; fake.changed is broadcast whenever a counter moves.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+#include "common/lock.h"
+#include "common/mountmem.h"
+#include "common/proto.h"
+
+#define FAKE_ROOT 1
+#define FAKE_DIR 2
+#define FAKE_FIRST 16
+#define FAKE_FILES 32
+#define FAKE_MANY 500
+#define FAKE_MANY_FIRST 1000
+#define FAKE_MOUNTS 4
+#define FAKE_PARKED 512
+
+struct fake_file {
+	char name[64];
+	uint64_t node, size;
+	bool is_complete, is_direct;
+	bool is_bytes; /* ENSURE is answered with bytes */
+	int fd;
+	struct wd_livemap *map;
+	int map_fd; /* what servers get */
+	uint32_t backing_id;
+	uint64_t backing_mount;
+	unsigned opens, reopens, releases, ensures, cancels, hints;
+};
+
+struct fake_parked {
+	int sock;
+	uint64_t id, offset, keeper_id;
+	uint32_t len;
+	struct fake_file *file; /* NULL: free */
+};
+
+struct fake_mount {
+	uint64_t id;
+	int sock, tables_fd;
+};
+
+static struct {
+	char run_dir[200];
+	struct wd_mutex lock;
+	struct wd_cond changed;
+	pthread_t thread;
+	int wake;
+	bool is_stopping, is_running;
+	int listener, keeper;
+	struct fake_mount mounts[FAKE_MOUNTS];
+	struct fake_file files[FAKE_FILES];
+	unsigned nfiles;
+	struct fake_parked parked[FAKE_PARKED];
+	bool is_auto;	   /* absent blocks are filled when asked for */
+	bool is_deaf;	   /* lookups and getattrs are not answered */
+	uint64_t next_id;
+	unsigned adds, servers, dels, requests, lookups, parked_ensures;
+} fake;
+
+static inline unsigned char fake_byte(uint64_t node, uint64_t offset)
+{
+	return (unsigned char)(node * 131 + offset * 7 + (offset >> 12) * 13 + (offset >> 18) * 31);
+}
+
+static void fake_fatal(const char *what)
+{
+	perror(what);
+	abort();
+}
+
+static struct fake_file *fake_file_by_node(uint64_t node)
+{
+	return node >= FAKE_FIRST && node < FAKE_FIRST + fake.nfiles ? &fake.files[node - FAKE_FIRST] : NULL;
+}
+
+/* ---- files ---- */
+
+static void fake_make_map(struct fake_file *f)
+{
+	uint32_t nblocks = wd_nblocks(f->size);
+	size_t len = wd_livemap_bytes(nblocks);
+
+	f->map_fd = memfd_create("fake-map", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (f->map_fd < 0 || ftruncate(f->map_fd, (off_t)len) < 0)
+		fake_fatal("memfd");
+	f->map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, f->map_fd, 0);
+	if (f->map == MAP_FAILED)
+		fake_fatal("mmap");
+	*f->map = (struct wd_livemap){.magic = WD_LIVEMAP_MAGIC, .version = WD_LIVEMAP_VERSION,
+		.size = f->size, .block_size = WD_BLOCK_SIZE, .nblocks = nblocks};
+	if (fcntl(f->map_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE) < 0)
+		fake_fatal("seal");
+}
+
+static void fake_write_block(struct fake_file *f, uint32_t block)
+{
+	static unsigned char buf[WD_BLOCK_SIZE];
+	uint64_t at = (uint64_t)block * WD_BLOCK_SIZE;
+	size_t len = f->size - at < WD_BLOCK_SIZE ? f->size - at : WD_BLOCK_SIZE;
+
+	for (size_t i = 0; i < len; i++)
+		buf[i] = fake_byte(f->node, at + i);
+	if (pwrite(f->fd, buf, len, (off_t)at) != (ssize_t)len)
+		fake_fatal("pwrite");
+	atomic_fetch_or(&f->map->bits[block / 64], 1ULL << (block % 64));
+}
+
+static struct fake_file *fake_add(const char *name, uint64_t size, bool is_complete)
+{
+	struct fake_file *f = &fake.files[fake.nfiles];
+	char path[300];
+
+	snprintf(path, sizeof(path), "%s/cache-%u", fake.run_dir, fake.nfiles);
+	*f = (struct fake_file){.node = FAKE_FIRST + fake.nfiles, .size = size};
+	snprintf(f->name, sizeof(f->name), "%s", name);
+	f->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_TRUNC, 0600);
+	if (f->fd < 0 || ftruncate(f->fd, (off_t)size) < 0)
+		fake_fatal(path);
+	unlink(path);
+	fake_make_map(f);
+	if (is_complete) {
+		for (uint32_t b = 0; b < wd_nblocks(size); b++)
+			fake_write_block(f, b);
+		f->is_complete = true;
+	}
+	fake.nfiles++;
+	return f;
+}
+
+/* ---- sending ---- */
+
+static struct wd_msg fake_out; /* guarded by fake.lock */
+
+static void fake_send(int sock)
+{
+	int rc = wd_msg_send(sock, &fake_out, 0);
+
+	if (rc < 0 && rc != -EPIPE && rc != -ENOTSOCK)
+		fprintf(stderr, "fake agent: send: %s\n", strerror(-rc));
+}
+
+static void fake_error(int sock, const struct wd_msg *m, int status)
+{
+	wd_msg_start_reply(&fake_out, m->type, m->id, status);
+	wd_put_str(&fake_out, "fake");
+	fake_send(sock);
+}
+
+/* ---- answering ---- */
+
+static void fake_attr(uint64_t node, struct wd_attr *ret)
+{
+	const struct fake_file *f = fake_file_by_node(node);
+	bool is_dir = node == FAKE_ROOT || node == FAKE_DIR;
+
+	*ret = (struct wd_attr){.node = node, .ino = node + 7000000, .size = f ? f->size : 0,
+		.mtime_s = 1700000000, .mtime_ns = 5, .mode = is_dir ? S_IFDIR | 0555 : S_IFREG | 0444,
+		.nlink = is_dir ? 2 : 1, .entry_ttl_ms = 1000, .attr_ttl_ms = 1000};
+}
+
+static bool fake_is_node(uint64_t node)
+{
+	return node == FAKE_ROOT || node == FAKE_DIR || fake_file_by_node(node) ||
+	       (node >= FAKE_MANY_FIRST && node < FAKE_MANY_FIRST + FAKE_MANY);
+}
+
+static uint64_t fake_lookup(uint64_t parent, const char *name)
+{
+	unsigned number;
+
+	if (parent == FAKE_ROOT && strcmp(name, "many") == 0)
+		return FAKE_DIR;
+	if (parent == FAKE_DIR && sscanf(name, "f%03u", &number) == 1 && number < FAKE_MANY)
+		return FAKE_MANY_FIRST + number;
+	for (unsigned i = 0; parent == FAKE_ROOT && i < fake.nfiles; i++)
+		if (strcmp(fake.files[i].name, name) == 0)
+			return fake.files[i].node;
+	return 0;
+}
+
+static void fake_on_lookup(int sock, struct wd_msg *m, struct wd_rd *r)
+{
+	uint64_t parent = wd_rd_u64(r), node;
+	struct wd_attr attr;
+	char name[256];
+
+	wd_rd_str(r, name, sizeof(name));
+	node = fake_lookup(parent, name);
+	fake.lookups++;
+	if (node == 0) {
+		wd_msg_start_reply(&fake_out, m->type, m->id, -ENOENT);
+		wd_put_u32(&fake_out, strncmp(name, "negative", 8) == 0 ? 60000 : 0);
+	} else {
+		fake_attr(node, &attr);
+		wd_msg_start_reply(&fake_out, m->type, m->id, 0);
+		wd_put_attr(&fake_out, &attr);
+	}
+	fake_send(sock);
+}
+
+static void fake_on_readdir(int sock, struct wd_msg *m, struct wd_rd *r)
+{
+	uint64_t node = wd_rd_u64(r), offset = wd_rd_u64(r);
+	uint32_t max = wd_rd_u32(r);
+	uint64_t n = node == FAKE_DIR ? FAKE_MANY : fake.nfiles + 1;
+	uint64_t i = offset >= 16 ? offset - 16 + 1 : 0;
+	size_t at;
+
+	wd_msg_start_reply(&fake_out, m->type, m->id, 0);
+	at = fake_out.len;
+	wd_put_u8(&fake_out, 0);
+	for (; i < n; i++) {
+		struct wd_attr attr;
+		char name[64];
+
+		if (node == FAKE_DIR)
+			snprintf(name, sizeof(name), "f%03u", (unsigned)i);
+		else
+			snprintf(name, sizeof(name), "%s", i == 0 ? "many" : fake.files[i - 1].name);
+		if (fake_out.len + 8 + WD_ATTR_WIRE + 4 + strlen(name) > max)
+			break;
+		fake_attr(fake_lookup(node, name), &attr);
+		wd_put_u64(&fake_out, 16 + i);
+		wd_put_attr(&fake_out, &attr);
+		wd_put_str(&fake_out, name);
+	}
+	wd_msg_body(&fake_out)[at] = i == n;
+	fake_send(sock);
+}
+
+static void fake_reply_open(int sock, uint64_t id, struct fake_file *f)
+{
+	wd_msg_start_reply(&fake_out, WD_MSG_OPEN, id, 0);
+	wd_put_u8(&fake_out, f->is_direct ? WD_OPEN_DIRECT : f->is_complete ? WD_OPEN_PASSTHROUGH : WD_OPEN_CACHED);
+	wd_put_u32(&fake_out, f->is_complete && !f->is_direct ? f->backing_id : 0);
+	wd_put_u64(&fake_out, f->size);
+	if (!f->is_complete && !f->is_direct) {
+		wd_put_fd(&fake_out, f->fd);
+		wd_put_fd(&fake_out, f->map_fd);
+	}
+	fake_send(sock);
+}
+
+static struct fake_parked *fake_park(int sock, uint64_t id, struct fake_file *f)
+{
+	for (int i = 0; i < FAKE_PARKED; i++) {
+		if (fake.parked[i].file)
+			continue;
+		fake.parked[i] = (struct fake_parked){.sock = sock, .id = id, .file = f};
+		return &fake.parked[i];
+	}
+	fprintf(stderr, "fake agent: too many parked\n");
+	abort();
+}
+
+static void fake_on_open(struct fake_mount *mount, struct wd_msg *m, struct wd_rd *r)
+{
+	struct fake_file *f = fake_file_by_node(wd_rd_u64(r));
+	uint32_t flags = wd_rd_u32(r);
+	struct fake_parked *p;
+
+	if (!f) {
+		fake_error(mount->sock, m, -ESTALE);
+		return;
+	}
+	f->opens++;
+	if (flags & WD_OPEN_REOPEN)
+		f->reopens++;
+	if ((flags & WD_OPEN_REOPEN) && !(flags & WD_OPEN_WAS_PASSTHROUGH)) {
+		/* it was open in cached mode and stays so, also when it has become complete */
+		bool is_complete = f->is_complete;
+
+		f->is_complete = false;
+		fake_reply_open(mount->sock, m->id, f);
+		f->is_complete = is_complete;
+		return;
+	}
+	if (f->is_direct || !f->is_complete || (f->backing_id && f->backing_mount == mount->id)) {
+		fake_reply_open(mount->sock, m->id, f);
+		return;
+	}
+	p = fake_park(mount->sock, m->id, f);
+	p->keeper_id = ++fake.next_id;
+	wd_msg_start(&fake_out, WD_MSG_BACKING_OPEN, p->keeper_id);
+	wd_put_u64(&fake_out, mount->id);
+	wd_put_fd(&fake_out, f->fd);
+	fake_send(fake.keeper);
+}
+
+static void fake_reply_bytes(int sock, uint64_t id, struct fake_file *f, uint64_t offset, uint32_t len)
+{
+	int fd = memfd_create("fake-bytes", MFD_CLOEXEC);
+	unsigned char *buf = malloc(len);
+
+	for (uint32_t i = 0; i < len; i++)
+		buf[i] = fake_byte(f->node, offset + i);
+	if (pwrite(fd, buf, len, 100) != (ssize_t)len)
+		fake_fatal("pwrite");
+	free(buf);
+	wd_msg_start_reply(&fake_out, WD_MSG_ENSURE, id, 0);
+	wd_put_u8(&fake_out, WD_ENSURE_FD);
+	wd_put_u64(&fake_out, 100);
+	wd_put_fd(&fake_out, fd);
+	fake_send(sock);
+	close(fd);
+}
+
+static void fake_reply_present(int sock, uint64_t id)
+{
+	wd_msg_start_reply(&fake_out, WD_MSG_ENSURE, id, 0);
+	wd_put_u8(&fake_out, WD_ENSURE_PRESENT);
+	wd_put_u64(&fake_out, 0);
+	fake_send(sock);
+}
+
+static void fake_fill_locked(struct fake_file *f, uint64_t offset, uint64_t len)
+{
+	for (uint32_t b = (uint32_t)(offset / WD_BLOCK_SIZE); b < wd_nblocks(f->size) &&
+		(uint64_t)b * WD_BLOCK_SIZE < offset + len; b++)
+		if (!(f->map->bits[b / 64] & 1ULL << (b % 64)))
+			fake_write_block(f, b);
+}
+
+static void fake_on_ensure(int sock, struct wd_msg *m, struct wd_rd *r)
+{
+	struct fake_file *f = fake_file_by_node(wd_rd_u64(r));
+	uint64_t offset = wd_rd_u64(r);
+	uint32_t len = wd_rd_u32(r), flags = wd_rd_u32(r);
+	struct fake_parked *p;
+
+	if (!f || !wd_rd_done(r) || offset + len > f->size || len == 0) {
+		fake_error(sock, m, -EIO);
+		return;
+	}
+	f->ensures++;
+	if (fake.is_auto)
+		fake_fill_locked(f, offset, len);
+	if ((flags & WD_ENSURE_BYTES) || f->is_bytes) {
+		fake_reply_bytes(sock, m->id, f, offset, len);
+	} else if (wd_livemap_has(f->map, offset, len)) {
+		fake_reply_present(sock, m->id);
+	} else {
+		p = fake_park(sock, m->id, f);
+		p->offset = offset;
+		p->len = len;
+		fake.parked_ensures++;
+	}
+}
+
+static void fake_on_cancel(uint64_t id)
+{
+	for (int i = 0; i < FAKE_PARKED; i++) {
+		struct fake_parked *p = &fake.parked[i];
+
+		if (!p->file || p->id != id || p->keeper_id)
+			continue;
+		p->file->cancels++;
+		p->file = NULL;
+		fake.parked_ensures--;
+	}
+}
+
+static void fake_on_server(struct fake_mount *mount, struct wd_msg *m)
+{
+	struct wd_rd r = wd_rd_start(m);
+	struct fake_file *f;
+	struct wd_attr attr;
+	uint64_t node;
+	char name[256];
+
+	fake.requests++;
+	switch (m->type) {
+	case WD_MSG_LOOKUP:
+		if (!fake.is_deaf)
+			fake_on_lookup(mount->sock, m, &r);
+		break;
+	case WD_MSG_GETATTR:
+		node = wd_rd_u64(&r);
+		if (fake.is_deaf)
+			break;
+		if (!fake_is_node(node)) {
+			fake_error(mount->sock, m, -ESTALE);
+			break;
+		}
+		fake_attr(node, &attr);
+		wd_msg_start_reply(&fake_out, m->type, m->id, 0);
+		wd_put_attr(&fake_out, &attr);
+		fake_send(mount->sock);
+		break;
+	case WD_MSG_READDIR:
+		fake_on_readdir(mount->sock, m, &r);
+		break;
+	case WD_MSG_OPEN:
+		fake_on_open(mount, m, &r);
+		break;
+	case WD_MSG_RELEASE:
+		f = fake_file_by_node(wd_rd_u64(&r));
+		if (f)
+			f->releases++;
+		break;
+	case WD_MSG_ENSURE:
+		fake_on_ensure(mount->sock, m, &r);
+		break;
+	case WD_MSG_CANCEL:
+		fake_on_cancel(wd_rd_u64(&r));
+		break;
+	case WD_MSG_HINT:
+		f = fake_file_by_node(wd_rd_u64(&r));
+		if (f)
+			f->hints++;
+		break;
+	case WD_MSG_STATFS:
+		wd_msg_start_reply(&fake_out, m->type, m->id, 0);
+		wd_put_u64(&fake_out, 1ULL << 40);
+		wd_put_u64(&fake_out, 1ULL << 39);
+		wd_put_u64(&fake_out, 1234);
+		fake_send(mount->sock);
+		break;
+	case WD_MSG_GETXATTR:
+		wd_rd_u64(&r);
+		wd_rd_str(&r, name, sizeof(name));
+		if (strcmp(name, "user.warpdrive.cached") != 0) {
+			fake_error(mount->sock, m, -ENODATA);
+			break;
+		}
+		wd_msg_start_reply(&fake_out, m->type, m->id, 0);
+		wd_put_str(&fake_out, "42");
+		fake_send(mount->sock);
+		break;
+	default:
+		fprintf(stderr, "fake agent: message type %u\n", m->type);
+	}
+}
+
+/* ---- the keeper ---- */
+
+static struct fake_mount *fake_mount_by_id(uint64_t id)
+{
+	for (int i = 0; i < FAKE_MOUNTS; i++)
+		if (fake.mounts[i].sock >= 0 && fake.mounts[i].id == id)
+			return &fake.mounts[i];
+	return NULL;
+}
+
+static void fake_drop_parked(int sock)
+{
+	for (int i = 0; i < FAKE_PARKED; i++) {
+		if (!fake.parked[i].file || fake.parked[i].sock != sock)
+			continue;
+		if (!fake.parked[i].keeper_id)
+			fake.parked_ensures--;
+		fake.parked[i].file = NULL;
+	}
+}
+
+static void fake_on_add(struct wd_msg *m, struct wd_rd *r)
+{
+	uint64_t id = wd_rd_u64(r);
+	size_t len;
+	const char *description = wd_rd_bytes(r, &len);
+	int i = 0;
+
+	fake.adds++;
+	if (len >= 6 && memcmp(description, "refuse", 6) == 0) {
+		fake_error(fake.keeper, m, -EACCES);
+		return;
+	}
+	while (i < FAKE_MOUNTS && fake.mounts[i].sock >= 0)
+		i++;
+	if (i == FAKE_MOUNTS)
+		fake_fatal("too many mounts");
+	fake.mounts[i] = (struct fake_mount){.id = id, .sock = wd_msg_take_fd(m, 0),
+		.tables_fd = wd_msg_take_fd(m, 1)};
+	wd_msg_start_reply(&fake_out, m->type, m->id, 0);
+	wd_put_u32(&fake_out, WD_MOUNT_READ_ONLY |
+		(len >= 6 && memcmp(description, "cached", 6) == 0 ? WD_MOUNT_NO_PASSTHROUGH : 0));
+	wd_put_str(&fake_out, "fake://data");
+	fake_send(fake.keeper);
+}
+
+static void fake_on_backing(struct wd_msg *m, struct wd_rd *r)
+{
+	for (int i = 0; i < FAKE_PARKED; i++) {
+		struct fake_parked *p = &fake.parked[i];
+
+		if (!p->file || p->keeper_id != m->id)
+			continue;
+		if (m->status == 0) {
+			struct fake_mount *mount = NULL;
+
+			for (int k = 0; k < FAKE_MOUNTS; k++)
+				if (fake.mounts[k].sock == p->sock)
+					mount = &fake.mounts[k];
+			p->file->backing_id = wd_rd_u32(r);
+			p->file->backing_mount = mount ? mount->id : 0;
+			fake_reply_open(p->sock, p->id, p->file);
+		} else {
+			wd_msg_start_reply(&fake_out, WD_MSG_OPEN, p->id, m->status);
+			wd_put_str(&fake_out, "no backing id");
+			fake_send(p->sock);
+		}
+		p->file = NULL;
+	}
+}
+
+static void fake_on_keeper(struct wd_msg *m)
+{
+	struct wd_rd r = wd_rd_start(m);
+	struct fake_mount *mount;
+
+	switch (m->type) {
+	case WD_MSG_HELLO:
+		wd_msg_start_reply(&fake_out, m->type, m->id, 0);
+		wd_put_u32(&fake_out, WD_PROTO_VERSION);
+		wd_put_str(&fake_out, "fake");
+		fake_send(fake.keeper);
+		break;
+	case WD_MSG_MOUNT_ADD:
+		fake_on_add(m, &r);
+		break;
+	case WD_MSG_MOUNT_SERVER:
+		mount = fake_mount_by_id(wd_rd_u64(&r));
+		fake.servers++;
+		if (!mount) {
+			fake_error(fake.keeper, m, -ENOENT);
+			break;
+		}
+		fake_drop_parked(mount->sock);
+		close(mount->sock);
+		mount->sock = wd_msg_take_fd(m, 0);
+		wd_msg_start_reply(&fake_out, m->type, m->id, 0);
+		fake_send(fake.keeper);
+		break;
+	case WD_MSG_MOUNT_DEL:
+		mount = fake_mount_by_id(wd_rd_u64(&r));
+		fake.dels++;
+		if (mount) {
+			fake_drop_parked(mount->sock);
+			close(mount->sock);
+			close(mount->tables_fd);
+			mount->sock = -1;
+		}
+		wd_msg_start_reply(&fake_out, m->type, m->id, 0);
+		fake_send(fake.keeper);
+		break;
+	case WD_MSG_BACKING_OPEN | WD_MSG_REPLY:
+		fake_on_backing(m, &r);
+		break;
+	}
+}
+
+/* ---- the thread ---- */
+
+static void fake_poll_once(struct wd_msg *m)
+{
+	struct pollfd fds[3 + FAKE_MOUNTS];
+	int socks[FAKE_MOUNTS];
+
+	wd_lock(&fake.lock);
+	fds[0] = (struct pollfd){.fd = fake.wake, .events = POLLIN};
+	fds[1] = (struct pollfd){.fd = fake.listener, .events = POLLIN};
+	fds[2] = (struct pollfd){.fd = fake.keeper, .events = POLLIN};
+	for (int i = 0; i < FAKE_MOUNTS; i++) {
+		socks[i] = fake.mounts[i].sock;
+		fds[3 + i] = (struct pollfd){.fd = socks[i], .events = POLLIN};
+	}
+	wd_unlock(&fake.lock);
+	if (poll(fds, 3 + FAKE_MOUNTS, -1) < 0)
+		return;
+	wd_lock(&fake.lock);
+	if (fds[1].revents && fake.keeper < 0)
+		fake.keeper = accept4(fake.listener, NULL, NULL, SOCK_CLOEXEC);
+	if (fds[2].revents) {
+		if (wd_msg_recv(fake.keeper, m, MSG_DONTWAIT) == 1) {
+			fake_on_keeper(m);
+			wd_msg_close_fds(m);
+		} else {
+			close(fake.keeper);
+			fake.keeper = -1;
+		}
+	}
+	for (int i = 0; i < FAKE_MOUNTS; i++) {
+		struct fake_mount *mount = &fake.mounts[i];
+
+		if (!fds[3 + i].revents || mount->sock != socks[i] || mount->sock < 0)
+			continue;
+		if (wd_msg_recv(mount->sock, m, MSG_DONTWAIT) == 1) {
+			fake_on_server(mount, m);
+			wd_msg_close_fds(m);
+		} else {
+			int dead = mount->sock; /* a new end follows with MOUNT_SERVER */
+
+			fake_drop_parked(dead);
+			mount->sock = eventfd(0, EFD_CLOEXEC); /* never readable */
+			shutdown(dead, SHUT_RDWR);
+			close(dead);
+		}
+	}
+	wd_cond_broadcast(&fake.changed);
+	wd_unlock(&fake.lock);
+}
+
+static void *fake_run(void *unused)
+{
+	static struct wd_msg m;
+	bool is_stopping = false;
+
+	while (!is_stopping) {
+		fake_poll_once(&m);
+		wd_lock(&fake.lock);
+		is_stopping = fake.is_stopping;
+		wd_unlock(&fake.lock);
+	}
+	return unused;
+}
+
+static void fake_init(const char *run_dir)
+{
+	snprintf(fake.run_dir, sizeof(fake.run_dir), "%s", run_dir);
+	wd_mutex_init(&fake.lock);
+	wd_cond_init(&fake.changed);
+	fake.keeper = fake.listener = -1;
+	for (int i = 0; i < FAKE_MOUNTS; i++)
+		fake.mounts[i].sock = -1;
+}
+
+static void fake_start(void)
+{
+	struct wd_err err = WD_ERR_INIT;
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/agent.sock", fake.run_dir);
+	fake.is_stopping = false;
+	fake.wake = eventfd(0, EFD_CLOEXEC);
+	fake.listener = wd_listen(path, &err);
+	if (fake.listener < 0) {
+		fprintf(stderr, "%s\n", err.msg);
+		abort();
+	}
+	if (pthread_create(&fake.thread, NULL, fake_run, NULL) != 0)
+		abort();
+	fake.is_running = true;
+}
+
+/* Ends the agent as SIGKILL would: all sockets close, its socket file stays. */
+static void fake_stop(void)
+{
+	if (!fake.is_running)
+		return;
+	wd_lock(&fake.lock);
+	fake.is_stopping = true;
+	wd_unlock(&fake.lock);
+	eventfd_write(fake.wake, 1);
+	pthread_join(fake.thread, NULL);
+	fake.is_running = false;
+	close(fake.wake);
+	close(fake.listener);
+	if (fake.keeper >= 0)
+		close(fake.keeper);
+	fake.keeper = fake.listener = -1;
+	for (int i = 0; i < FAKE_MOUNTS; i++) {
+		if (fake.mounts[i].sock < 0)
+			continue;
+		fake_drop_parked(fake.mounts[i].sock);
+		close(fake.mounts[i].sock);
+		close(fake.mounts[i].tables_fd);
+		fake.mounts[i].sock = -1;
+	}
+}
+
+/* Makes a range present and answers who waits for it. */
+static void fake_fill(struct fake_file *f, uint64_t offset, uint64_t len)
+{
+	wd_lock(&fake.lock);
+	fake_fill_locked(f, offset, len);
+	for (int i = 0; i < FAKE_PARKED; i++) {
+		struct fake_parked *p = &fake.parked[i];
+
+		if (p->file != f || p->keeper_id || !wd_livemap_has(f->map, p->offset, p->len))
+			continue;
+		fake_reply_present(p->sock, p->id);
+		p->file = NULL;
+		fake.parked_ensures--;
+	}
+	wd_unlock(&fake.lock);
+}
+
+/* Waits until a counter of the agent has at least that value; the test's alarm is the bound. */
+static void fake_wait(const unsigned *counter, unsigned value)
+{
+	wd_lock(&fake.lock);
+	while (*counter < value)
+		wd_cond_wait(&fake.changed, &fake.lock);
+	wd_unlock(&fake.lock);
+}
+
+static unsigned fake_get(const unsigned *counter)
+{
+	unsigned value;
+
+	wd_lock(&fake.lock);
+	value = *counter;
+	wd_unlock(&fake.lock);
+	return value;
+}
+
+#endif
