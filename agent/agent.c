@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent put together, and its threads:
+ *
+ *	name       count               owns                       woken by            stops
+ *	main (hub) 1                   sockets, mounts' events    epoll               SIGTERM, idle
+ *	signals    1                   SIGTERM, SIGINT            sigwait             pthread_cancel
+ *	workers    metadata-workers    questions to origins       queue condition     jobs_stop
+ *	transfers  transfer-threads    curl multi handles         curl_multi_poll     origins_stop
+ *	file I/O   few                 reads of file: origins     queue condition     origins_stop
+ *	evictor    1                   admissions, evictions      queue condition     store_close
+ *	meta       1                   LMDB write transactions    condition, batch age meta_close
+ *	http       1                   /metrics                   epoll               http_stop
+ */
+#include "agent/agent.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/http.h"
+#include "agent/mount.h"
+#include "agent/status.h"
+#include "common/log.h"
+
+#define JOB_QUEUE 8192
+
+static bool on_hello(struct agent *a, struct conn *c, struct wd_msg *m)
+{
+	struct wd_rd r = wd_rd_start(m);
+	uint32_t version = wd_rd_u32(&r), role = wd_rd_u32(&r);
+	char build[64];
+	struct wd_msg *reply;
+
+	if (m->type != WD_MSG_HELLO || !wd_rd_str(&r, build, sizeof(build)) || !wd_rd_done(&r))
+		return false;
+	if (version != WD_PROTO_VERSION) {
+		char text[128];
+
+		snprintf(text, sizeof(text), "this agent speaks protocol %d, not %u: use matching releases",
+			WD_PROTO_VERSION, version);
+		conn_reply_error(c, WD_MSG_HELLO, m->id, -EPROTO, text);
+		return true;
+	}
+	conn_set_role(c, (int)role);
+	reply = hub_scratch();
+	wd_msg_start_reply(reply, WD_MSG_HELLO, m->id, 0);
+	wd_put_u32(reply, WD_PROTO_VERSION);
+	wd_put_str(reply, WD_VERSION);
+	conn_send(c, reply);
+	if (role == WD_ROLE_KEEPER)
+		keeper_link_attach(a->keeper, c);
+	return true;
+}
+
+static bool on_message(void *arg, struct conn *c, struct wd_msg *m)
+{
+	struct agent *a = arg;
+	struct mount *mnt = conn_user(c);
+	int role = conn_role(c);
+
+	if (mnt)
+		return serve_message(mnt, c, m);
+	if (role == 0)
+		return on_hello(a, c, m);
+	if (role == WD_ROLE_KEEPER) {
+		if (m->type & WD_MSG_REPLY)
+			return keeper_link_reply(a->keeper, m);
+		if (m->type == WD_MSG_MOUNT_ADD)
+			return mount_on_add(a, c, m);
+		if (m->type == WD_MSG_MOUNT_SERVER)
+			return mount_on_server(a, c, m);
+		if (m->type == WD_MSG_MOUNT_DEL)
+			return mount_on_del(a, c, m);
+	}
+	if (m->type == WD_MSG_STATUS) {
+		status_on_request(a, c, m->id);
+		return true;
+	}
+	conn_reply_error(c, m->type, m->id, -ENOSYS, "unknown message");
+	return true;
+}
+
+static void on_close(void *arg, struct conn *c)
+{
+	struct agent *a = arg;
+	bool is_idle;
+
+	if (conn_user(c)) {
+		mount_on_server_gone(conn_user(c), c);
+		return;
+	}
+	if (conn_role(c) != WD_ROLE_KEEPER)
+		return;
+	keeper_link_detach(a->keeper, c);
+	wd_lock(&a->lock);
+	is_idle = !a->mounts;
+	wd_unlock(&a->lock);
+	if (is_idle && a->exits_when_idle)
+		hub_stop(a->hub);
+}
+
+static void *wait_for_signal(void *arg)
+{
+	struct agent *a = arg;
+	sigset_t set;
+	int sig;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	if (sigwait(&set, &sig) == 0) {
+		wd_info("ending: signal %d", sig);
+		hub_stop(a->hub);
+	}
+	return NULL;
+}
+
+static int agent_open(struct agent *a, struct wd_err *err)
+{
+	const struct settings *s = a->settings;
+	struct store_config store = {.dir = s->cache_dir,
+		.limit_bytes = (uint64_t)s->cache_size,
+		.free_floor_bytes = (uint64_t)s->free_space_floor,
+		.reclaim = open_reclaim,
+		.reclaim_arg = a};
+	struct hub_handlers handlers = {on_message, on_close, a};
+	char path[4096];
+	int rc;
+
+	if (mkdir(s->cache_dir, 0700) < 0 && errno != EEXIST)
+		return wd_err_sys(err, errno, "create cache directory '%s'", s->cache_dir);
+	if (mkdir(s->run_dir, 0755) < 0 && errno != EEXIST)
+		return wd_err_sys(err, errno, "create run directory '%s'", s->run_dir);
+	rc = origins_start((unsigned)s->transfer_threads, (unsigned)s->max_transfers, err);
+	if (rc == 0)
+		rc = meta_open(s->cache_dir, &a->meta, err);
+	if (rc == 0)
+		rc = store_open(&store, a->meta, &a->store, err);
+	if (rc < 0)
+		return rc;
+	a->tree = tree_new(a->meta, s);
+	a->fetcher = fetcher_new(a->store, a->meta, s);
+	a->jobs = jobs_new((unsigned)s->metadata_workers, JOB_QUEUE);
+	a->keeper = keeper_link_new();
+	if (!a->tree || !a->fetcher || !a->jobs || !a->keeper)
+		return wd_err_set(err, ENOMEM, "out of memory");
+	if (s->http_listen && s->http_listen[0]) {
+		rc = http_start(a, s->http_listen, &a->http, err);
+		if (rc < 0)
+			return rc;
+	}
+	snprintf(path, sizeof(path), "%s/agent.sock", s->run_dir);
+	return hub_new(path, &handlers, &a->hub, err);
+}
+
+static void agent_close(struct agent *a)
+{
+	http_stop(a->http);
+	if (a->hub) {
+		mounts_drop_all(a);
+		keeper_link_free(a->keeper);
+		a->keeper = NULL;
+	}
+	jobs_stop(a->jobs);
+	origins_stop();
+	hub_free(a->hub);
+	keeper_link_free(a->keeper);
+	store_close(a->store);
+	fetcher_free(a->fetcher);
+	tree_free(a->tree);
+	meta_close(a->meta);
+}
+
+static void tell_ready(int fd)
+{
+	if (fd < 0)
+		return;
+	if (write(fd, "1", 1) < 0)
+		wd_warn("ready-fd %d: %s", fd, strerror(errno));
+	close(fd);
+}
+
+int agent_run(const struct agent_options *options, struct wd_err *err)
+{
+	struct agent a = {.settings = options->settings, .exits_when_idle = options->exits_when_idle};
+	pthread_t signals;
+	int rc;
+
+	wd_mutex_init(&a.lock);
+	rc = agent_open(&a, err);
+	if (rc == 0) {
+		rc = -pthread_create(&signals, NULL, wait_for_signal, &a);
+		if (rc < 0)
+			wd_err_sys(err, -rc, "start a thread");
+	}
+	if (rc == 0) {
+		wd_info("warpdrive-agent " WD_VERSION " ready on '%s', cache in '%s'",
+			options->settings->run_dir, options->settings->cache_dir);
+		tell_ready(options->ready_fd);
+		hub_run(a.hub);
+		pthread_cancel(signals);
+		pthread_join(signals, NULL);
+	}
+	agent_close(&a);
+	wd_mutex_done(&a.lock);
+	return rc;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_AGENT_H
+#define WD_AGENT_AGENT_H
+/*
+ * The agent as a whole: what its parts share.
+ *
+ * Lock order, outermost first: agent->lock, mount->lock; hub, conn, tree, dataset, fetcher, fetch,
+ * store and object locks are leaves of their modules: none of them is held when a lock of another
+ * module is taken.
+ */
+#include "agent/fetch.h"
+#include "agent/hub.h"
+#include "agent/jobs.h"
+#include "agent/keeper_link.h"
+#include "agent/meta.h"
+#include "agent/settings.h"
+#include "agent/store.h"
+#include "agent/tree.h"
+#include "common/lock.h"
+
+struct mount;
+struct http;
+
+struct agent {
+	const struct settings *settings;
+	struct meta *meta;
+	struct store *store;
+	struct tree *tree;
+	struct fetcher *fetcher;
+	struct jobs *jobs;
+	struct hub *hub;
+	struct keeper_link *keeper;
+	struct http *http;
+	bool exits_when_idle;
+	struct wd_mutex lock;
+	struct mount *mounts WD_GUARDED_BY(lock);
+	bool had_mount WD_GUARDED_BY(lock);
+};
+
+struct agent_options {
+	const struct settings *settings;
+	int ready_fd; /* one byte is written when the agent listens; -1: none */
+	bool exits_when_idle; /* when the last mount is gone */
+};
+
+/* Runs until SIGTERM or SIGINT (which the caller has blocked in every thread). 0 or -errno. */
+int agent_run(const struct agent_options *options, struct wd_err *err);
+
+#endif

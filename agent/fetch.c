@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Waits and planning. A block counts as missing for a wait while it is in flight or absent; it stops
+ * being in flight under fetch->lock in the same step that wakes its waits, so that a wait counts
+ * every block exactly once.
+ *
+ * Called on the agent's hub and worker threads (ensure, hint) and on transfer threads (block_over).
+ */
+#include "agent/fetch.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "agent/fetch_internal.h"
+#include "agent/metrics.h"
+
+struct fetcher *fetcher_new(struct store *store, struct meta *meta, const struct settings *settings)
+{
+	struct fetcher *fr = calloc(1, sizeof(*fr));
+
+	if (!fr)
+		return NULL;
+	fr->store = store;
+	fr->meta = meta;
+	fr->settings = settings;
+	wd_mutex_init(&fr->lock);
+	return fr;
+}
+
+void fetcher_free(struct fetcher *fr)
+{
+	if (!fr)
+		return;
+	wd_mutex_done(&fr->lock);
+	free(fr);
+}
+
+static void fetch_free(struct fetch *f)
+{
+	if (!f)
+		return;
+	wd_mutex_done(&f->lock);
+	object_unref(f->object);
+	dataset_unref(f->dataset);
+	free(f->in_flight);
+	free(f->name);
+	free(f);
+}
+
+static struct fetch *fetch_new(struct fetcher *fr, const struct fetch_key *key, struct dataset *ds,
+	const struct node *node, struct object *object)
+{
+	struct fetch *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	f->fetcher = fr;
+	f->key = *key;
+	f->dataset = dataset_ref(ds);
+	f->object = object_ref(object);
+	f->version = node->version;
+	f->size = node->version.size;
+	f->nblocks = wd_nblocks(f->size);
+	f->refs = 1;
+	f->name = strdup(node->key);
+	f->in_flight = calloc(f->nblocks / 64 + 1, sizeof(uint64_t));
+	wd_mutex_init(&f->lock);
+	if (!f->name || !f->in_flight) {
+		fetch_free(f);
+		return NULL;
+	}
+	return f;
+}
+
+int fetch_open(struct fetcher *fr, struct dataset *ds, const struct node *node, struct object *object,
+	struct fetch **ret_fetch)
+{
+	struct fetch_key key;
+	struct fetch *f, *known;
+
+	memset(&key, 0, sizeof(key));
+	key.object = *object_id(object);
+	key.dataset = dataset_id(ds);
+	f = fetch_new(fr, &key, ds, node, object);
+	if (!f)
+		return -ENOMEM;
+	wd_lock(&fr->lock);
+	HASH_FIND(hh, fr->table, &key, sizeof(key), known);
+	if (known)
+		known->refs++;
+	else
+		HASH_ADD(hh, fr->table, key, sizeof(key), f);
+	wd_unlock(&fr->lock);
+	if (known)
+		fetch_free(f);
+	*ret_fetch = known ? known : f;
+	return 0;
+}
+
+struct fetch *fetch_ref(struct fetch *f)
+{
+	wd_lock(&f->fetcher->lock);
+	f->refs++;
+	wd_unlock(&f->fetcher->lock);
+	return f;
+}
+
+void fetch_unref(struct fetch *f)
+{
+	bool is_last;
+
+	if (!f)
+		return;
+	struct fetcher *fr = f->fetcher;
+
+	wd_lock(&fr->lock);
+	is_last = --f->refs == 0;
+	if (is_last)
+		HASH_DEL(fr->table, f);
+	wd_unlock(&fr->lock);
+	if (is_last)
+		fetch_free(f);
+}
+
+struct object *fetch_object(const struct fetch *f)
+{
+	return f->object;
+}
+
+bool fetch_is_stale(struct fetch *f)
+{
+	bool is_stale;
+
+	wd_lock(&f->lock);
+	is_stale = f->is_stale;
+	wd_unlock(&f->lock);
+	return is_stale;
+}
+
+/* ---- waits ---- */
+
+static void block_range(const struct fetch_wait *w, uint32_t *ret_first, uint32_t *ret_last)
+{
+	*ret_first = (uint32_t)(w->offset / WD_BLOCK_SIZE);
+	*ret_last = (uint32_t)((w->offset + w->len - 1) / WD_BLOCK_SIZE);
+}
+
+void fetch_block_over_locked(struct fetch *f, uint32_t block, int status, struct fetch_wait **ret_over)
+{
+	struct fetch_wait *w, *tmp;
+	uint32_t first, last;
+
+	f->in_flight[block / 64] &= ~(1ULL << (block % 64));
+	DL_FOREACH_SAFE(f->waits, w, tmp) {
+		block_range(w, &first, &last);
+		if (block < first || block > last)
+			continue;
+		if (status == 0 && --w->missing > 0)
+			continue;
+		DL_DELETE(f->waits, w);
+		DL_APPEND(*ret_over, w);
+	}
+}
+
+void fetch_answer(struct fetch *f, struct fetch_wait *over, int status, bool is_refused,
+	const struct wd_err *err)
+{
+	struct fetch_wait *w, *tmp;
+
+	DL_FOREACH_SAFE(over, w, tmp) {
+		DL_DELETE(over, w);
+		if (is_refused && !(w->flags & FETCH_CACHE_ONLY)) {
+			bytes_read_start(f, w);
+			continue;
+		}
+		atomic_fetch_sub(&f->fetcher->waits, 1);
+		w->cb(w, is_refused ? -ENOSPC : status, -1, err);
+	}
+}
+
+struct run {
+	uint32_t first, count;
+};
+#define MAX_RUNS 40 /* a wait is at most FETCH_MAX_LEN long: 65 blocks, every other one absent */
+
+/* Marks what of w nobody fetches yet, as runs of blocks. A small object goes as a whole. */
+static unsigned plan_demand_locked(struct fetch *f, struct fetch_wait *w, struct run runs[MAX_RUNS])
+	WD_REQUIRES(f->lock)
+{
+	bool is_small = f->size <= (uint64_t)f->fetcher->settings->small_object_size;
+	uint32_t max_blocks = (uint32_t)(f->fetcher->settings->max_get_size / WD_BLOCK_SIZE);
+	uint32_t first, last, from, to;
+	unsigned n = 0;
+
+	block_range(w, &first, &last);
+	from = is_small ? 0 : first;
+	to = is_small ? f->nblocks - 1 : last;
+	w->missing = 0;
+	for (uint32_t b = from; b <= to; b++) {
+		bool is_flying = in_flight(f, b);
+
+		if (!is_flying && object_has_block(f->object, b))
+			continue;
+		if (b >= first && b <= last)
+			w->missing++;
+		if (is_flying)
+			continue;
+		if (n > 0 && runs[n - 1].first + runs[n - 1].count == b &&
+			(is_small || runs[n - 1].count < max_blocks)) {
+			runs[n - 1].count++;
+		} else {
+			assert(n < MAX_RUNS);
+			runs[n++] = (struct run){b, 1};
+		}
+		f->in_flight[b / 64] |= 1ULL << (b % 64);
+	}
+	return n;
+}
+
+/* To the end of the line of those who have something to prefetch. */
+static void enqueue_want(struct fetch *f)
+{
+	struct fetcher *fr = f->fetcher;
+
+	wd_lock(&fr->lock);
+	if (!f->is_wanting) {
+		f->is_wanting = true;
+		f->refs++;
+		f->want_next = NULL;
+		if (fr->want_tail)
+			fr->want_tail->want_next = f;
+		else
+			fr->want_head = f;
+		fr->want_tail = f;
+	}
+	wd_unlock(&fr->lock);
+}
+
+static void want(struct fetch *f)
+{
+	enqueue_want(f);
+	fetcher_pump(f->fetcher);
+}
+
+static bool touch_locked(struct fetch *f, uint64_t offset, uint64_t len) WD_REQUIRES(f->lock)
+{
+	return streams_touch(&f->streams, offset, len, f->size,
+		       (uint64_t)f->fetcher->settings->prefetch_window) &&
+		wd_now_ns() >= f->no_room_until_ns;
+}
+
+void fetch_ensure(struct fetch *f, struct fetch_wait *w)
+{
+	struct run runs[MAX_RUNS];
+	unsigned nruns;
+	bool is_present, is_stale, is_wanting;
+
+	metric_inc(METRIC_ENSURES);
+	w->prev = w->next = NULL;
+	if (w->flags & FETCH_BYTES) {
+		atomic_fetch_add(&f->fetcher->waits, 1);
+		bytes_read_start(f, w);
+		return;
+	}
+	wd_lock(&f->lock);
+	is_wanting = touch_locked(f, w->offset, w->len);
+	is_present = object_has(f->object, w->offset, w->len);
+	is_stale = !is_present && f->is_stale;
+	nruns = is_present || is_stale ? 0 : plan_demand_locked(f, w, runs);
+	if (!is_present && !is_stale && w->missing == 0)
+		is_present = true; /* landed while we looked */
+	if (!is_present && !is_stale) {
+		DL_APPEND(f->waits, w);
+		atomic_fetch_add(&f->fetcher->waits, 1);
+	}
+	wd_unlock(&f->lock);
+
+	if (is_present || is_stale) {
+		struct wd_err err = WD_ERR_INIT;
+
+		if (is_stale)
+			wd_err_set(&err, ESTALE, "read '%s': it has changed at the origin", f->name);
+		w->cb(w, is_stale ? -ESTALE : 0, -1, &err);
+	}
+	for (unsigned i = 0; i < nruns; i++)
+		fetch_transfer_start(f, runs[i].first, runs[i].count, true);
+	if (is_wanting)
+		want(f);
+}
+
+void fetch_hint(struct fetch *f, uint64_t offset, uint64_t len)
+{
+	bool is_wanting;
+
+	wd_lock(&f->lock);
+	is_wanting = touch_locked(f, offset, len);
+	wd_unlock(&f->lock);
+	if (is_wanting)
+		want(f);
+}
+
+/* ---- prefetch ---- */
+
+/* Marks the next run of absent blocks ahead of a stream. */
+static bool plan_prefetch_locked(struct fetch *f, struct run *ret_run) WD_REQUIRES(f->lock)
+{
+	uint64_t offset, len;
+
+	if (f->is_stale)
+		return false;
+	while (streams_next(&f->streams, f->size, (uint64_t)f->fetcher->settings->max_get_size, &offset,
+		&len)) {
+		uint32_t b = (uint32_t)(offset / WD_BLOCK_SIZE);
+		uint32_t end = (uint32_t)((offset + len + WD_BLOCK_SIZE - 1) / WD_BLOCK_SIZE);
+
+		while (b < end && (in_flight(f, b) || object_has_block(f->object, b)))
+			b++;
+		*ret_run = (struct run){b, 0};
+		while (b < end && !in_flight(f, b) && !object_has_block(f->object, b)) {
+			f->in_flight[b / 64] |= 1ULL << (b % 64);
+			ret_run->count++;
+			b++;
+		}
+		if (ret_run->count > 0)
+			return true;
+	}
+	return false;
+}
+
+static struct fetch *pop_want(struct fetcher *fr)
+{
+	struct fetch *f = NULL;
+	unsigned max = (unsigned)fr->settings->max_transfers * 3 / 4;
+
+	wd_lock(&fr->lock);
+	if (fr->want_head && fr->prefetch_transfers < (max ? max : 1) &&
+		fr->prefetch_bytes < (uint64_t)fr->settings->prefetch_budget) {
+		f = fr->want_head;
+		fr->want_head = f->want_next;
+		if (!fr->want_head)
+			fr->want_tail = NULL;
+		f->is_wanting = false;
+		fr->prefetch_transfers++;
+		fr->prefetch_bytes += (uint64_t)fr->settings->max_get_size;
+	}
+	wd_unlock(&fr->lock);
+	return f;
+}
+
+/* Gives back a prefetch place that pop_want took. */
+static void return_place(struct fetcher *fr)
+{
+	wd_lock(&fr->lock);
+	fr->prefetch_transfers--;
+	fr->prefetch_bytes -= (uint64_t)fr->settings->max_get_size;
+	wd_unlock(&fr->lock);
+}
+
+void fetcher_pump(struct fetcher *fr)
+{
+	struct fetch *f;
+
+	while ((f = pop_want(fr))) {
+		struct run run;
+		bool has_run;
+
+		wd_lock(&f->lock);
+		has_run = plan_prefetch_locked(f, &run);
+		wd_unlock(&f->lock);
+		if (!has_run) {
+			return_place(fr);
+			fetch_unref(f);
+			continue;
+		}
+		enqueue_want(f); /* for more, when its turn comes again */
+		fetch_transfer_start(f, run.first, run.count, false);
+		fetch_unref(f);
+	}
+}
+
+void fetcher_get_stats(struct fetcher *fr, struct fetcher_stats *ret_stats)
+{
+	wd_lock(&fr->lock);
+	ret_stats->prefetch_bytes = fr->prefetch_bytes;
+	ret_stats->uncached_bytes = fr->bytes_under_way;
+	wd_unlock(&fr->lock);
+	ret_stats->waits = atomic_load(&fr->waits);
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_FETCH_H
+#define WD_AGENT_FETCH_H
+/*
+ * Bringing an object's bytes into the cache, once, however many want them.
+ *
+ * A `struct fetch` stands for one object wanted by one dataset (identity): all its open files share
+ * it. A wait is satisfied when every block of its range is present; each block is fetched by one
+ * transfer at a time, and whoever wants it joins. Readers' blocks are asked at once; blocks ahead of
+ * sequential readers are asked within the prefetch budget.
+ *
+ * Where the cache does not admit a block (full of what is in use, or its disk is ill), a reader gets
+ * the bytes themselves in a memfd, within the budget for such bytes; more of them wait in line.
+ *
+ * Thread-safe. Callbacks come on the caller's, a transfer or the evictor thread, with no lock held.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/settings.h"
+#include "agent/store.h"
+#include "agent/tree.h"
+#include "common/err.h"
+
+struct fetcher;
+struct fetch;
+
+enum fetch_flag {
+	FETCH_BYTES = 1,     /* the cache file cannot be read: bring the bytes themselves */
+	FETCH_CACHE_ONLY = 2 /* -ENOSPC rather than the bytes */
+};
+
+#define FETCH_MAX_LEN (16 * 1024 * 1024)
+
+/* Somebody who waits; the memory is the caller's until the callback. */
+struct fetch_wait {
+	uint64_t offset, len; /* inside the object, 0 < len <= FETCH_MAX_LEN */
+	unsigned flags;	      /* enum fetch_flag */
+	/* Exactly once. status 0: present, or fd >= 0 holds the range's bytes from position 0 (the
+	 * callee closes it). -errno as in agent/origin.h. */
+	void (*cb)(struct fetch_wait *w, int status, int fd, const struct wd_err *err);
+	/* fetch.c's own */
+	uint32_t missing;
+	struct fetch_wait *prev, *next;
+};
+
+struct fetcher *fetcher_new(struct store *store, struct meta *meta, const struct settings *settings);
+/* All fetches must be gone. */
+void fetcher_free(struct fetcher *fr);
+
+/* Opens (or joins) the fetch of a bound node; takes its own references. */
+int fetch_open(struct fetcher *fr, struct dataset *ds, const struct node *node, struct object *object,
+	struct fetch **ret_fetch);
+struct fetch *fetch_ref(struct fetch *f);
+void fetch_unref(struct fetch *f);
+struct object *fetch_object(const struct fetch *f);
+/* The origin has another version by now. */
+bool fetch_is_stale(struct fetch *f);
+
+void fetch_ensure(struct fetch *f, struct fetch_wait *w);
+/* A reader is at present bytes: keeps its stream going. */
+void fetch_hint(struct fetch *f, uint64_t offset, uint64_t len);
+
+struct fetcher_stats {
+	uint64_t prefetch_bytes, uncached_bytes; /* under way */
+	uint64_t waits;
+};
+void fetcher_get_stats(struct fetcher *fr, struct fetcher_stats *ret_stats);
+
+#endif

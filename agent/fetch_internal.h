@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_FETCH_INTERNAL_H
+#define WD_AGENT_FETCH_INTERNAL_H
+/* What fetch.c (waits, planning), fetch_transfer.c (into the cache) and fetch_bytes.c (past it) share.
+ *
+ * Locks: fetcher->lock (the table, the queues, the budgets) and fetch->lock (blocks and waits) are
+ * never held together. */
+#include <uthash.h>
+
+#include "agent/fetch.h"
+#include "agent/stream.h"
+#include "common/lock.h"
+
+struct fetch_key {
+	struct object_id object;
+	uint64_t dataset;
+};
+
+struct bytes_read;
+
+struct fetcher {
+	struct store *store;
+	struct meta *meta;
+	const struct settings *settings;
+	struct wd_mutex lock;
+	struct fetch *table WD_GUARDED_BY(lock);
+	/* fetches with blocks to prefetch, in turn */
+	struct fetch *want_head WD_GUARDED_BY(lock), *want_tail WD_GUARDED_BY(lock);
+	uint64_t prefetch_bytes WD_GUARDED_BY(lock);
+	unsigned prefetch_transfers WD_GUARDED_BY(lock);
+	/* reads past the cache: bytes under way, and those who wait for room */
+	uint64_t bytes_under_way WD_GUARDED_BY(lock);
+	struct bytes_read *bytes_head WD_GUARDED_BY(lock), *bytes_tail WD_GUARDED_BY(lock);
+	_Atomic uint64_t waits;
+};
+
+struct fetch {
+	struct fetcher *fetcher;
+	struct fetch_key key;
+	struct dataset *dataset;
+	struct object *object;
+	struct version version;
+	char *name; /* key at the origin */
+	uint64_t size;
+	uint32_t nblocks;
+	unsigned refs;		/* guarded by fetcher->lock */
+	bool is_wanting;	/* in the queue; guarded by fetcher->lock */
+	struct fetch *want_next; /* guarded by fetcher->lock */
+	UT_hash_handle hh;
+
+	struct wd_mutex lock;
+	uint64_t *in_flight WD_GUARDED_BY(lock); /* bit per block */
+	struct fetch_wait *waits WD_GUARDED_BY(lock);
+	struct streams streams WD_GUARDED_BY(lock);
+	bool is_stale WD_GUARDED_BY(lock);
+	bool has_proof WD_GUARDED_BY(lock); /* of access: a block came from the origin */
+	int64_t no_room_until_ns WD_GUARDED_BY(lock); /* the cache refused: no prefetch until then */
+};
+
+static inline bool in_flight(const struct fetch *f, uint32_t block)
+{
+	return f->in_flight[block / 64] >> (block % 64) & 1;
+}
+
+/* A block is over: present (status 0) or not. Detaches the waits that this decides onto *ret_over. */
+void fetch_block_over_locked(struct fetch *f, uint32_t block, int status, struct fetch_wait **ret_over)
+	WD_REQUIRES(f->lock);
+
+/* fetch_transfer.c: starts a transfer of blocks that the caller has marked in flight. */
+void fetch_transfer_start(struct fetch *f, uint32_t first, uint32_t count, bool is_demand);
+/* fetch.c: answers waits whose transfer ended with status; is_refused: the cache did not take it. */
+void fetch_answer(struct fetch *f, struct fetch_wait *over, int status, bool is_refused,
+	const struct wd_err *err);
+/* fetch.c: a prefetch transfer ended, the next may go. */
+void fetcher_pump(struct fetcher *fr);
+
+/* fetch_bytes.c: brings the range of w in a memfd. */
+void bytes_read_start(struct fetch *f, struct fetch_wait *w);
+
+#endif

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One ranged GET into the cache: admitted, streamed block by block into the cache file, each block
+ * committed with its hash as its last byte lands, its waits woken at once. A small object is held in
+ * memory until whole, then put beside the cache and renamed.
+ *
+ * A transfer owns a reference to its fetch. Its callbacks run on the origin's transfer threads and, for
+ * a late admission, on the evictor thread.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+#include <xxhash.h>
+
+#include "agent/fetch_internal.h"
+#include "agent/metrics.h"
+#include "agent/proof.h"
+#include "common/log.h"
+
+#define NO_ROOM_NS 1000000000LL
+
+struct transfer {
+	struct origin_get get;
+	struct fetch *fetch;
+	uint32_t first, count;
+	uint32_t done; /* blocks committed */
+	uint64_t admitted;
+	bool is_demand, is_small;
+	bool is_refused; /* by the cache: no room, or a disk error */
+	unsigned char *buffer; /* small objects */
+	XXH3_state_t *hash;
+};
+
+static void transfer_free(struct transfer *t)
+{
+	struct fetch *f = t->fetch;
+	struct fetcher *fr = f->fetcher;
+	bool is_demand = t->is_demand;
+
+	free(t->buffer);
+	XXH3_freeState(t->hash);
+	free(t);
+	fetch_unref(f);
+	if (is_demand)
+		return;
+	wd_lock(&fr->lock);
+	fr->prefetch_transfers--;
+	fr->prefetch_bytes -= (uint64_t)fr->settings->max_get_size;
+	wd_unlock(&fr->lock);
+	fetcher_pump(fr);
+}
+
+static uint64_t block_len(const struct fetch *f, uint32_t block)
+{
+	uint64_t start = (uint64_t)block * WD_BLOCK_SIZE;
+
+	return f->size - start < WD_BLOCK_SIZE ? f->size - start : WD_BLOCK_SIZE;
+}
+
+/* The next block is in the cache: wakes who waits for it. */
+static void block_landed(struct transfer *t, uint32_t block)
+{
+	struct fetch *f = t->fetch;
+	struct fetch_wait *over = NULL;
+	bool is_first;
+
+	t->done++;
+	t->admitted -= object_block_charge(f->object, block);
+	wd_lock(&f->lock);
+	is_first = !f->has_proof;
+	f->has_proof = true;
+	fetch_block_over_locked(f, block, 0, &over);
+	wd_unlock(&f->lock);
+	if (is_first)
+		proof_record(f->fetcher->meta, f->dataset, &f->key.object, f->fetcher->settings);
+	fetch_answer(f, over, 0, false, NULL);
+}
+
+/* Everything that did not land is no longer in flight; its waits get status, or another way. */
+static void transfer_over(struct transfer *t, int status, const struct wd_err *err)
+{
+	struct fetch *f = t->fetch;
+	struct fetch_wait *over = NULL;
+	bool is_stale = status == -ESTALE || status == -ENOENT, was_stale;
+
+	if (t->admitted)
+		store_unadmit(f->fetcher->store, f->object, t->admitted);
+	wd_lock(&f->lock);
+	was_stale = f->is_stale;
+	if (is_stale)
+		f->is_stale = true;
+	if (t->is_refused)
+		f->no_room_until_ns = wd_now_ns() + NO_ROOM_NS;
+	for (uint32_t i = t->done; i < t->count; i++)
+		fetch_block_over_locked(f, t->first + i, status ? status : -EIO, &over);
+	wd_unlock(&f->lock);
+	if (is_stale && !was_stale) {
+		metric_inc(METRIC_STALE_OBJECTS);
+		wd_warn("%s", err && err->msg[0] ? err->msg : "an object changed at the origin");
+	} else if (status < 0 && !t->is_refused && status != -ECANCELED && !is_stale) {
+		metric_inc(METRIC_FETCH_ERRORS);
+		wd_error("%s", err && err->msg[0] ? err->msg : "a transfer failed");
+	}
+	fetch_answer(f, over, is_stale ? -ESTALE : status, t->is_refused, err);
+	transfer_free(t);
+}
+
+static int store_block_bytes(struct transfer *t, uint64_t offset, const unsigned char *data, size_t len)
+{
+	struct fetch *f = t->fetch;
+
+	while (len > 0) {
+		uint32_t block = (uint32_t)(offset / WD_BLOCK_SIZE);
+		uint64_t start = (uint64_t)block * WD_BLOCK_SIZE, size = block_len(f, block);
+		size_t n = len < start + size - offset ? len : (size_t)(start + size - offset);
+		int rc;
+
+		if (offset == start)
+			XXH3_64bits_reset(t->hash);
+		rc = object_pwrite(f->object, data, n, offset);
+		if (rc < 0) {
+			t->is_refused = true;
+			return rc;
+		}
+		XXH3_64bits_update(t->hash, data, n);
+		if (offset + n == start + size) {
+			rc = object_commit(f->object, block, XXH3_64bits_digest(t->hash));
+			if (rc < 0) {
+				t->is_refused = true;
+				return rc;
+			}
+			block_landed(t, block);
+		}
+		offset += n;
+		data += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int transfer_sink(void *arg, uint64_t offset, const void *data, size_t len)
+{
+	struct transfer *t = arg;
+
+	metric_add(METRIC_READ_ORIGIN, len);
+	if (!t->is_small)
+		return store_block_bytes(t, offset, data, len);
+	if (!t->buffer)
+		t->buffer = malloc(t->fetch->size);
+	if (!t->buffer)
+		return -ENOMEM;
+	memcpy(t->buffer + offset, data, len);
+	return 0;
+}
+
+static void transfer_done(void *arg, int status, const struct wd_err *err)
+{
+	struct transfer *t = arg;
+
+	if (status == 0 && t->is_small) {
+		status = object_put(t->fetch->object, t->buffer, t->fetch->size);
+		if (status < 0)
+			t->is_refused = true;
+		else
+			for (uint32_t i = 0; i < t->count; i++)
+				block_landed(t, t->first + i);
+	}
+	transfer_over(t, status, err);
+}
+
+static void transfer_admitted(void *arg, int status)
+{
+	struct transfer *t = arg;
+
+	if (status < 0) {
+		t->admitted = 0;
+		t->is_refused = true;
+		transfer_over(t, status, NULL);
+		return;
+	}
+	origin_get(dataset_origin(t->fetch->dataset), &t->get);
+}
+
+void fetch_transfer_start(struct fetch *f, uint32_t first, uint32_t count, bool is_demand)
+{
+	struct transfer *t = calloc(1, sizeof(*t));
+	uint64_t end = (uint64_t)(first + count) * WD_BLOCK_SIZE;
+
+	if (t)
+		t->hash = XXH3_createState();
+	if (!t || !t->hash) {
+		struct fetch_wait *over = NULL;
+		struct wd_err err = {ENOMEM, "fetch: out of memory"};
+
+		free(t);
+		wd_lock(&f->lock);
+		for (uint32_t i = 0; i < count; i++)
+			fetch_block_over_locked(f, first + i, -ENOMEM, &over);
+		wd_unlock(&f->lock);
+		fetch_answer(f, over, -ENOMEM, false, &err);
+		return;
+	}
+	t->fetch = fetch_ref(f);
+	t->first = first;
+	t->count = count;
+	t->is_demand = is_demand;
+	t->is_small = first == 0 && count == f->nblocks &&
+		f->size <= (uint64_t)f->fetcher->settings->small_object_size;
+	for (uint32_t i = 0; i < count; i++)
+		t->admitted += object_block_charge(f->object, first + i);
+	t->get = (struct origin_get){
+		.key = f->name,
+		.version = &f->version,
+		.offset = (uint64_t)first * WD_BLOCK_SIZE,
+		.length = (end < f->size ? end : f->size) - (uint64_t)first * WD_BLOCK_SIZE,
+		.is_demand = is_demand,
+		.sink = transfer_sink,
+		.done = transfer_done,
+		.arg = t,
+	};
+	if (!is_demand)
+		metric_add(METRIC_PREFETCH_BYTES, t->get.length);
+	store_admit(f->fetcher->store, f->object, t->admitted, transfer_admitted, t);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Read-only pages; a request is answered on libmicrohttpd's thread from counters, never by waiting. */
+#include "agent/http.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "agent/status.h"
+
+struct http {
+	struct agent *agent;
+	struct MHD_Daemon *daemon;
+};
+
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *type,
+	char *text, size_t len, enum MHD_ResponseMemoryMode mode)
+{
+	struct MHD_Response *response = MHD_create_response_from_buffer(len, text, mode);
+	enum MHD_Result result;
+
+	if (!response)
+		return MHD_NO;
+	MHD_add_response_header(response, "Content-Type", type);
+	result = MHD_queue_response(connection, status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+static enum MHD_Result plain(struct MHD_Connection *connection, unsigned status, const char *text)
+{
+	return answer(connection, status, "text/plain; charset=utf-8", (char *)text, strlen(text),
+		MHD_RESPMEM_PERSISTENT);
+}
+
+static enum MHD_Result metrics_page(struct http *h, struct MHD_Connection *connection)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return MHD_NO;
+	status_print_metrics(h->agent, out);
+	fclose(out);
+	return answer(connection, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", text, len,
+		MHD_RESPMEM_MUST_FREE);
+}
+
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url,
+	const char *method, const char *version, const char *upload, size_t *upload_size, void **state)
+{
+	struct http *h = arg;
+
+	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+		return plain(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET\n");
+	if (strcmp(url, "/metrics") == 0)
+		return metrics_page(h, connection);
+	if (strcmp(url, "/healthz") == 0)
+		return plain(connection, MHD_HTTP_OK, "ok\n");
+	if (strcmp(url, "/readyz") == 0)
+		return keeper_link_is_up(h->agent->keeper)
+			? plain(connection, MHD_HTTP_OK, "ok\n")
+			: plain(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "no keeper is connected\n");
+	if (strcmp(url, "/") == 0)
+		return plain(connection, MHD_HTTP_OK,
+			"warpdrive-agent " WD_VERSION "\n\n/metrics\n/healthz\n/readyz\n");
+	return plain(connection, MHD_HTTP_NOT_FOUND, "no such page\n");
+}
+
+/* A listening socket; MHD takes it over. */
+static int listen_on(const char *address, struct wd_err *err)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET};
+	char host[64];
+	const char *colon = strrchr(address, ':');
+	int fd, one = 1, port = colon ? atoi(colon + 1) : -1;
+
+	if (!colon || (size_t)(colon - address) >= sizeof(host) || port < 0 || port > 65535)
+		return wd_err_set(err, EINVAL, "http-listen '%s': not address:port", address);
+	memcpy(host, address, (size_t)(colon - address));
+	host[colon - address] = '\0';
+	sin.sin_port = htons((uint16_t)port);
+	if (host[0] && inet_pton(AF_INET, host, &sin.sin_addr) != 1)
+		return wd_err_set(err, EINVAL, "http-listen '%s': not an IPv4 address and port", address);
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return wd_err_sys(err, errno, "http-listen '%s'", address);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (bind(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0 || listen(fd, 64) < 0) {
+		int code = errno;
+
+		close(fd);
+		return wd_err_sys(err, code, "http-listen '%s': choose another with http-listen", address);
+	}
+	return fd;
+}
+
+int http_start(struct agent *a, const char *address, struct http **ret_http, struct wd_err *err)
+{
+	struct http *h;
+	int fd = listen_on(address, err);
+
+	if (fd < 0)
+		return fd;
+	h = calloc(1, sizeof(*h));
+	if (h) {
+		h->agent = a;
+		h->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, on_request, h,
+			MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, 64u,
+			MHD_OPTION_CONNECTION_TIMEOUT, 30u, MHD_OPTION_END);
+	}
+	if (!h || !h->daemon) {
+		close(fd);
+		free(h);
+		return wd_err_set(err, ENOMEM, "http-listen '%s': the server did not start", address);
+	}
+	*ret_http = h;
+	return 0;
+}
+
+void http_stop(struct http *h)
+{
+	if (!h)
+		return;
+	MHD_stop_daemon(h->daemon);
+	free(h);
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_HTTP_H
+#define WD_AGENT_HTTP_H
+/* The agent's HTTP server (libmicrohttpd, one thread of its own): /metrics, /healthz, /readyz, /. */
+#include "agent/agent.h"
+
+struct http;
+
+/* listen: "address:port". An address in use is an error that names it. */
+int http_start(struct agent *a, const char *listen, struct http **ret_http, struct wd_err *err);
+void http_stop(struct http *h);
+
+#endif

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See keeper_link.h. Calls are kept by id until answered; the keeper answers in order, fast. */
+#include "agent/keeper_link.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <uthash.h>
+
+#include "common/lock.h"
+
+struct call {
+	uint64_t id;
+	keeper_cb cb;
+	void *arg;
+	UT_hash_handle hh;
+};
+
+struct keeper_link {
+	struct wd_mutex lock;
+	struct conn *conn;  /* guarded by lock, as all below */
+	struct call *calls;
+	uint64_t next_id;
+};
+
+struct keeper_link *keeper_link_new(void)
+{
+	struct keeper_link *k = calloc(1, sizeof(*k));
+
+	if (k)
+		wd_mutex_init(&k->lock);
+	return k;
+}
+
+void keeper_link_free(struct keeper_link *k)
+{
+	if (!k)
+		return;
+	if (k->conn)
+		keeper_link_detach(k, k->conn);
+	wd_mutex_done(&k->lock);
+	free(k);
+}
+
+/* Ends all pending calls of a keeper that is gone. */
+static void end_all(struct call *calls)
+{
+	struct call *c, *tmp;
+
+	HASH_ITER(hh, calls, c, tmp) {
+		HASH_DEL(calls, c);
+		if (c->cb)
+			c->cb(c->arg, -EPIPE, 0, "the keeper is gone");
+		free(c);
+	}
+}
+
+void keeper_link_attach(struct keeper_link *k, struct conn *conn)
+{
+	struct conn *old;
+	struct call *calls;
+
+	wd_lock(&k->lock);
+	old = k->conn;
+	calls = k->calls;
+	k->calls = NULL;
+	k->conn = conn_ref(conn);
+	wd_unlock(&k->lock);
+	end_all(calls);
+	if (old) {
+		conn_drop(old);
+		conn_unref(old);
+	}
+}
+
+void keeper_link_detach(struct keeper_link *k, struct conn *conn)
+{
+	struct call *calls = NULL;
+	bool is_ours;
+
+	wd_lock(&k->lock);
+	is_ours = k->conn == conn;
+	if (is_ours) {
+		k->conn = NULL;
+		calls = k->calls;
+		k->calls = NULL;
+	}
+	wd_unlock(&k->lock);
+	end_all(calls);
+	if (is_ours)
+		conn_unref(conn);
+}
+
+bool keeper_link_is_up(struct keeper_link *k)
+{
+	bool is_up;
+
+	wd_lock(&k->lock);
+	is_up = k->conn != NULL;
+	wd_unlock(&k->lock);
+	return is_up;
+}
+
+bool keeper_link_reply(struct keeper_link *k, const struct wd_msg *m)
+{
+	struct wd_rd r = wd_rd_start(m);
+	struct call *c;
+	uint32_t backing_id = 0;
+	char reason[256] = "";
+
+	if (m->status == 0 && m->type == (WD_MSG_BACKING_OPEN | WD_MSG_REPLY))
+		backing_id = wd_rd_u32(&r);
+	else if (m->status < 0 && !wd_rd_str(&r, reason, sizeof(reason)))
+		reason[0] = '\0';
+	if (m->status == 0 && !wd_rd_done(&r))
+		return false;
+	wd_lock(&k->lock);
+	HASH_FIND(hh, k->calls, &m->id, sizeof(m->id), c);
+	if (c)
+		HASH_DEL(k->calls, c);
+	wd_unlock(&k->lock);
+	if (!c)
+		return true;
+	if (c->cb)
+		c->cb(c->arg, m->status, backing_id, reason);
+	free(c);
+	return true;
+}
+
+static void call(struct keeper_link *k, struct wd_msg *m, keeper_cb cb, void *arg)
+{
+	struct call *c = calloc(1, sizeof(*c));
+	struct conn *conn = NULL;
+	int rc = c ? 0 : -ENOMEM;
+
+	wd_lock(&k->lock);
+	if (c && k->conn) {
+		conn = conn_ref(k->conn);
+		m->id = c->id = ++k->next_id;
+		c->cb = cb;
+		c->arg = arg;
+		HASH_ADD(hh, k->calls, id, sizeof(c->id), c);
+	} else if (c) {
+		rc = -EPIPE;
+	}
+	wd_unlock(&k->lock);
+	if (rc < 0) {
+		free(c);
+		if (cb)
+			cb(arg, rc, 0, "the keeper is gone");
+		return;
+	}
+	/* when the send fails, the connection's end answers the call */
+	conn_send(conn, m);
+	conn_unref(conn);
+}
+
+void keeper_backing_open(struct keeper_link *k, uint64_t mount, int fd, keeper_cb cb, void *arg)
+{
+	struct wd_msg *m = hub_scratch();
+
+	wd_msg_start(m, WD_MSG_BACKING_OPEN, 0);
+	wd_put_u64(m, mount);
+	wd_put_fd(m, fd);
+	call(k, m, cb, arg);
+}
+
+void keeper_backing_close(struct keeper_link *k, uint64_t mount, uint32_t backing_id, keeper_cb cb, void *arg)
+{
+	struct wd_msg *m = hub_scratch();
+
+	wd_msg_start(m, WD_MSG_BACKING_CLOSE, 0);
+	wd_put_u64(m, mount);
+	wd_put_u32(m, backing_id);
+	call(k, m, cb, arg);
+}

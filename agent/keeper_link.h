@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_KEEPER_LINK_H
+#define WD_AGENT_KEEPER_LINK_H
+/*
+ * The agent's side of the keeper's connection: calls to the passthrough broker and their answers.
+ * Callbacks come on the hub thread; when the keeper goes away every pending call ends with -EPIPE.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/hub.h"
+
+struct keeper_link;
+
+/* status 0 and the backing id (OPEN), or -errno with the keeper's reason. */
+typedef void (*keeper_cb)(void *arg, int status, uint32_t backing_id, const char *reason);
+
+struct keeper_link *keeper_link_new(void);
+void keeper_link_free(struct keeper_link *k);
+/* The keeper said hello on c: it replaces an earlier one. */
+void keeper_link_attach(struct keeper_link *k, struct conn *c);
+void keeper_link_detach(struct keeper_link *k, struct conn *c);
+bool keeper_link_is_up(struct keeper_link *k);
+/* A reply arrived. False when it is malformed. */
+bool keeper_link_reply(struct keeper_link *k, const struct wd_msg *m);
+
+/* Registers fd (borrowed) for passthrough on the mount. cb exactly once, maybe at once. */
+void keeper_backing_open(struct keeper_link *k, uint64_t mount, int fd, keeper_cb cb, void *arg);
+/* cb may be NULL. */
+void keeper_backing_close(struct keeper_link *k, uint64_t mount, uint32_t backing_id, keeper_cb cb,
+	void *arg);
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_META_H
+#define WD_AGENT_META_H
+/*
+ * The metadata of the agent: a handful of ordered key-value tables in one LMDB environment.
+ *
+ * Writes go to an in-memory batch that one writer thread commits (synced) a few times a second; reads
+ * look into the batch first, so that a writer reads what it wrote. Scans flush first. Every value
+ * carries a checksum, verified before use: a damaged one reads as absent, is logged and counted.
+ *
+ * An environment that cannot be opened, or has a newer format, is set aside under another name (never
+ * deleted) and a new one with another epoch begins. Thread-safe.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+
+#define META_KEY_MAX 511    /* LMDB's limit */
+#define META_VALUE_MAX 4096 /* longer values are refused with an assertion */
+
+enum meta_table {
+	META_INFO,     /* name -> value: format, epoch, counters, clean mark */
+	META_NODES,    /* node id -> node record (agent/tree) */
+	META_CHILDREN, /* directory ino, name -> child record (agent/tree) */
+	META_COOKIES,  /* directory ino, child ino -> name (agent/tree) */
+	META_DATASETS, /* origin and identity -> dataset record (agent/tree) */
+	META_OBJECTS,  /* object id -> object record (agent/store) */
+	META_LRU,      /* last use (seconds, big-endian), object id -> empty (agent/store) */
+	META_PROOFS,   /* object id, identity -> expiry (agent/mount) */
+	META_TABLES
+};
+
+struct meta;
+
+/* Opens <dir>/meta, creating it. */
+int meta_open(const char *dir, struct meta **ret_meta, struct wd_err *err);
+/* Commits what is pending, marks the shutdown clean, closes. NULL is fine. */
+void meta_close(struct meta *m);
+
+/* True when the last agent ended uncleanly by a machine restart (no clean mark, another boot id). */
+bool meta_was_unclean(const struct meta *m);
+
+/* A number never given before in this environment, nor in any earlier one of this cache directory
+ * with fair certainty: 20 bits of epoch (random, never 0), 44 bits of counter starting at 16. The counter is
+ * reserved durably in advance, so that ids survive a kill of the agent. */
+uint64_t meta_next_id(struct meta *m);
+uint64_t meta_epoch(const struct meta *m); /* epoch << 44 */
+
+/* Copies the value; *ret_len is its length. -ENOENT, -E2BIG when cap is too small. */
+int meta_get(struct meta *m, enum meta_table table, const void *key, size_t key_len, void *value,
+	size_t cap, size_t *ret_len);
+/* Queues; blocks only when the batch is at its bound (then until the writer has caught up). */
+void meta_put(struct meta *m, enum meta_table table, const void *key, size_t key_len, const void *value,
+	size_t len);
+void meta_del(struct meta *m, enum meta_table table, const void *key, size_t key_len);
+
+/* Several changes that are committed together or not at all. Never blocks, and so may go over the
+ * bound of the batch: call meta_throttle() before or after it, where no lock is held. */
+struct meta_op {
+	enum meta_table table;
+	const void *key;
+	size_t key_len;
+	const void *value; /* NULL: delete */
+	size_t len;
+};
+void meta_apply(struct meta *m, const struct meta_op *ops, size_t nops);
+/* Blocks while the batch is at its bound. */
+void meta_throttle(struct meta *m);
+/* True when the batch is so full that what can be left out should be. */
+bool meta_is_busy(struct meta *m);
+
+/* Visits entries in key order from the first key >= from, until visit returns false. Flushes first.
+ * visit runs inside a read transaction: it must be short, and must not call meta_* itself. */
+typedef bool (*meta_visit)(void *arg, const void *key, size_t key_len, const void *value, size_t len);
+int meta_scan(struct meta *m, enum meta_table table, const void *from, size_t from_len, meta_visit visit,
+	void *arg);
+/* Returns when everything put so far is committed; -errno when that was tried and failed (the disk is
+ * full or broken: what was put is still read from memory, and tried again). */
+int meta_flush(struct meta *m);
+/* Entries of a table, for status. */
+uint64_t meta_count(struct meta *m, enum meta_table table);
+
+struct meta_stats {
+	uint64_t commits, commit_ns, damaged;
+	uint64_t failed_commits; /* each is tried again */
+	uint64_t dropped;	 /* changes lost because the disk failed for too long */
+	bool is_failing;	 /* the last commit failed: running from memory */
+};
+void meta_get_stats(struct meta *m, struct meta_stats *ret_stats);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_META_INTERNAL_H
+#define WD_AGENT_META_INTERNAL_H
+/*
+ * Shared by meta.c (batches, reads, the writer thread), meta_open.c (opening, closing, ids) and
+ * meta_env.c (the LMDB environment). Tests use meta_open_sized() and meta_checksum().
+ */
+#include <lmdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define HASH_FUNCTION(key, len, hash) ((hash) = (unsigned)XXH3_64bits(key, len))
+#include <xxhash.h>
+#include <uthash.h>
+
+#include "agent/meta.h"
+#include "common/lock.h"
+
+#define META_FORMAT 1u
+#define META_CHECKSUM 8 /* bytes behind each value */
+
+/* One queued change. data: the table as a byte, the key, the value. */
+struct meta_entry {
+	UT_hash_handle hh;
+	bool is_delete;
+	uint16_t key_len; /* with the table byte */
+	uint32_t len;
+	unsigned char data[];
+};
+
+struct meta_batch {
+	struct meta_entry *entries;
+	size_t ops, bytes;
+	int64_t since_ns;  /* when the first change came */
+	uint64_t last_seq; /* of the newest change in it */
+};
+
+struct meta_env {
+	MDB_env *env;
+	MDB_dbi dbi[META_TABLES];
+	size_t map_size;
+	pthread_rwlock_t resize; /* read: a transaction is open; write: the map grows */
+	_Atomic uint64_t damaged;
+};
+
+struct meta {
+	struct meta_env env;
+	int dir_fd, lock_fd;
+	char *dir;
+	char boot_id[40];
+	bool was_unclean;
+	uint64_t epoch;
+	pthread_t writer;
+
+	struct wd_mutex lock;
+	struct wd_cond wake; /* the writer: there is something to do */
+	struct wd_cond done; /* everyone else: a commit ended */
+	struct meta_batch pending WD_GUARDED_BY(lock);
+	struct meta_batch committing; /* changed by the writer only, under the lock */
+	bool is_stopping WD_GUARDED_BY(lock);
+	unsigned flushers WD_GUARDED_BY(lock);
+	uint64_t seq WD_GUARDED_BY(lock), done_seq WD_GUARDED_BY(lock);
+	int64_t retry_ns WD_GUARDED_BY(lock); /* while failing: not before */
+	int error WD_GUARDED_BY(lock);	      /* of the last commit */
+	uint64_t next_id WD_GUARDED_BY(lock), reserved WD_GUARDED_BY(lock);
+	uint64_t asked WD_GUARDED_BY(lock), asked_seq WD_GUARDED_BY(lock);
+	struct meta_stats stats WD_GUARDED_BY(lock);
+};
+
+struct meta_entry *meta_entry_new(const struct meta_op *op);
+void meta_queue_locked(struct meta *m, struct meta_entry *x) WD_REQUIRES(m->lock);
+void meta_batch_free(struct meta_batch *b);
+void *meta_run_writer(void *meta);
+
+int meta_open_sized(const char *dir, size_t map_size, struct meta **ret_meta, struct wd_err *err);
+
+/* XXH3-64 of the value, seeded by table and key, so that a value under a wrong key is damage too.
+ */
+uint64_t meta_checksum(
+	enum meta_table table, const void *key, size_t key_len, const void *value, size_t len);
+
+/* Opens <dir>/meta, setting aside one that cannot be used. */
+int meta_env_open(struct meta_env *e, const char *dir, size_t map_size, struct wd_err *err);
+void meta_env_close(struct meta_env *e);
+int meta_env_get(struct meta_env *e, enum meta_table table, const void *key, size_t key_len,
+	void *value, size_t cap, size_t *ret_len);
+int meta_env_scan(struct meta_env *e, enum meta_table table, const void *from, size_t from_len,
+	meta_visit visit, void *arg);
+uint64_t meta_env_count(struct meta_env *e, enum meta_table table);
+/* One synced transaction. Grows the map when it is full. */
+int meta_env_commit(struct meta_env *e, const struct meta_batch *batch);
+/* The same for a single META_INFO value; value NULL deletes. */
+int meta_env_put_info(struct meta_env *e, const char *name, const void *value, size_t len);
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_METRICS_H
+#define WD_AGENT_METRICS_H
+/*
+ * Every counter of the agent, declared once: the enum below, the exporter and the docs come from the
+ * table WD_METRICS. Counting is one relaxed atomic add. Gauges whose value lives elsewhere
+ * (cache use, mounts) are added by the page itself (agent/http.c).
+ *
+ * Columns: identifier, family name, label set (may be empty), help (of the family's first row).
+ */
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define WD_METRICS(M)                                                                              \
+	M(OPENS_PASSTHROUGH, "warpdrive_opens_total", "mode=\"passthrough\"",                      \
+		"Opens answered by the agent; reads of passthrough files go through the kernel and are " \
+		"not seen by any daemon, and opens of pooled files need no message")               \
+	M(OPENS_CACHED, "warpdrive_opens_total", "mode=\"cached\"", "")                            \
+	M(OPENS_COLD, "warpdrive_opens_total", "mode=\"cold\"", "")                                \
+	M(READ_LOCAL, "warpdrive_read_bytes_total", "tier=\"local\"",                              \
+		"Bytes made available to readers by tier: local counts the sizes of passthrough opens") \
+	M(READ_PEER, "warpdrive_read_bytes_total", "tier=\"peer\"", "")                            \
+	M(READ_ORIGIN, "warpdrive_read_bytes_total", "tier=\"origin\"", "")                        \
+	M(ENSURES, "warpdrive_agent_ensure_requests_total", "", "Reads that had to wait for bytes")  \
+	M(UNCACHED_BYTES, "warpdrive_agent_uncached_bytes_total", "",                              \
+		"Bytes read through without being admitted to the cache")                          \
+	M(PREFETCH_BYTES, "warpdrive_prefetch_issued_bytes_total", "", "Bytes asked ahead of readers") \
+	M(STALE_OBJECTS, "warpdrive_agent_stale_objects_total", "",                                \
+		"Objects found changed at the origin while in use")                                \
+	M(FETCH_ERRORS, "warpdrive_agent_fetch_errors_total", "",                                  \
+		"Transfers that failed for good, after retries")                                   \
+	M(LOOKUPS, "warpdrive_agent_lookups_total", "", "Names looked up by the kernels")          \
+	M(LOOKUPS_ORIGIN, "warpdrive_agent_lookups_origin_total", "",                              \
+		"Lookups that had to ask the origin")                                              \
+	M(LISTINGS, "warpdrive_agent_listings_total", "", "Directory listings fetched")            \
+	M(NAMES_LEFT_OUT, "warpdrive_agent_names_left_out_total", "",                              \
+		"Keys in listings that POSIX cannot name, or that a directory of the same name hides") \
+	M(PROOFS, "warpdrive_agent_access_proofs_total", "",                                       \
+		"One-byte reads that proved a mount's right to bytes cached for another")          \
+	M(BACKING_OPENS, "warpdrive_agent_backing_opens_total", "", "Cache files registered for passthrough") \
+	M(BACKING_RECLAIMS, "warpdrive_agent_backing_reclaims_total", "",                          \
+		"Idle passthrough registrations taken back before an eviction")                    \
+	M(BAD_MESSAGES, "warpdrive_agent_bad_messages_total", "", "Malformed messages; the sender was dropped")
+
+enum metric {
+#define M(id, name, labels, help) METRIC_##id,
+	WD_METRICS(M)
+#undef M
+		METRIC_COUNT
+};
+
+extern _Atomic uint64_t metric_values[METRIC_COUNT];
+
+static inline void metric_add(enum metric m, uint64_t n)
+{
+	atomic_fetch_add_explicit(&metric_values[m], n, memory_order_relaxed);
+}
+#define metric_inc(m) metric_add(m, 1)
+
+/* Prometheus text of all rows. */
+void metrics_print(FILE *out);
+/* One family with a single sample, for gauges. type: "gauge" or "counter". */
+void metrics_print_one(FILE *out, const char *name, const char *type, const char *help, uint64_t value);
+
+#endif

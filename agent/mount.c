@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mounts come and go at the keeper's word. Adding one asks the origin whether the URL can be read at
+ * all, so it goes on as a job; the keeper mounts only after the answer.
+ */
+#include "agent/mount.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "agent/metrics.h"
+#include "common/cleanup.h"
+#include "common/log.h"
+
+struct mount *mount_ref(struct mount *mnt)
+{
+	atomic_fetch_add(&mnt->refs, 1);
+	return mnt;
+}
+
+void mount_unref(struct mount *mnt)
+{
+	if (!mnt || atomic_fetch_sub(&mnt->refs, 1) != 1)
+		return;
+	if (mnt->mm.header)
+		wd_mm_unmap(&mnt->mm);
+	dataset_unref(mnt->dataset);
+	mount_options_free(mnt->options);
+	wd_mutex_done(&mnt->lock);
+	free(mnt->target);
+	free(mnt->display);
+	free(mnt);
+}
+
+struct mount *mount_find(struct agent *a, uint64_t id)
+{
+	struct mount *mnt;
+
+	wd_lock(&a->lock);
+	for (mnt = a->mounts; mnt && mnt->id != id; mnt = mnt->next)
+		;
+	if (mnt)
+		mount_ref(mnt);
+	wd_unlock(&a->lock);
+	return mnt;
+}
+
+/* ---- adding ---- */
+
+struct add {
+	struct agent *agent;
+	struct conn *keeper;
+	uint64_t request;
+	struct mount *mount;
+	int server, tables;
+	uint32_t flags;
+	size_t len;
+	char description[];
+};
+
+static void add_free(struct add *add)
+{
+	if (add->server >= 0)
+		close(add->server);
+	if (add->tables >= 0)
+		close(add->tables);
+	conn_unref(add->keeper);
+	mount_unref(add->mount);
+	explicit_bzero(add->description, add->len);
+	free(add);
+}
+
+/* Opens the dataset of the description; a new mount's origin is asked, a known one's is trusted. */
+static int open_dataset(struct agent *a, struct mount *mnt, bool is_again, struct wd_err *err)
+{
+	struct origin_options options;
+	struct origin *origin;
+	char place[1400], identity[256];
+	int rc;
+
+	if (!a->settings->file_origins && strncmp(mnt->options->url, "file:", 5) == 0)
+		return wd_err_set(err, EACCES,
+			"mount '%s': file: URLs are off here: set file-origins in the agent's configuration",
+			mnt->options->url);
+	mount_options_origin(mnt->options, a->settings, &options);
+	rc = origin_open(mnt->options->url, &options, &origin, err);
+	if (rc < 0)
+		return rc;
+	rc = is_again ? 0 : origin_check(origin, err);
+	if (rc == 0 && (mount_options_place(mnt->options, place, sizeof(place)) < 0 ||
+			       mount_options_identity(mnt->options, identity, sizeof(identity)) < 0))
+		rc = wd_err_set(err, ENAMETOOLONG, "mount '%.200s': URL or key too long", mnt->options->url);
+	if (rc < 0) {
+		origin_close(origin);
+		return rc;
+	}
+	mnt->display = strdup(origin_url(origin));
+	if (!mnt->display) {
+		origin_close(origin);
+		return wd_err_set(err, ENOMEM, "out of memory");
+	}
+	return tree_dataset(a->tree, origin, place, identity, mnt->options->index != NULL, &mnt->dataset,
+		err);
+}
+
+/* Takes the mount into the list, unless its id is there. */
+static int enlist(struct agent *a, struct mount *mnt, int server, struct wd_err *err)
+{
+	struct mount *known;
+
+	wd_lock(&a->lock);
+	for (known = a->mounts; known && known->id != mnt->id; known = known->next)
+		;
+	if (!known) {
+		mnt->next = a->mounts;
+		a->mounts = mount_ref(mnt);
+		a->had_mount = true;
+	}
+	wd_unlock(&a->lock);
+	if (known) {
+		close(server);
+		return wd_err_set(err, EEXIST, "mount %llx is already here", (unsigned long long)mnt->id);
+	}
+	mount_ref(mnt); /* the connection's */
+	struct conn *c = hub_add(a->hub, server, 0, mnt);
+
+	wd_lock(&mnt->lock);
+	mnt->conn = c ? conn_ref(c) : NULL;
+	wd_unlock(&mnt->lock);
+	return 0;
+}
+
+static void add_job(void *arg)
+{
+	struct add *add = arg;
+	struct agent *a = add->agent;
+	struct mount *mnt = add->mount;
+	struct wd_err err = WD_ERR_INIT;
+	int rc = mount_options_parse(add->description, add->len, a->settings, &mnt->options, &err);
+
+	if (rc == 0)
+		rc = wd_mm_map(add->tables, &mnt->mm, &err);
+	if (rc == 0)
+		rc = open_dataset(a, mnt, add->flags & 1, &err);
+	if (rc == 0) {
+		atomic_store(&mnt->has_no_passthrough, mnt->options->has_no_passthrough);
+		rc = enlist(a, mnt, wd_steal_fd(&add->server), &err);
+	}
+	if (rc < 0) {
+		wd_warn("mount refused: %s", err.msg);
+		conn_reply_error(add->keeper, WD_MSG_MOUNT_ADD, add->request, rc, err.msg);
+	} else {
+		struct wd_msg *m = hub_scratch();
+
+		wd_msg_start_reply(m, WD_MSG_MOUNT_ADD, add->request, 0);
+		wd_put_u32(m, WD_MOUNT_READ_ONLY |
+				(mnt->options->has_no_passthrough ? WD_MOUNT_NO_PASSTHROUGH : 0));
+		wd_put_str(m, mnt->display);
+		conn_send(add->keeper, m);
+		wd_info("mount '%s' on '%s'", mnt->display, mnt->target);
+	}
+	add_free(add);
+}
+
+bool mount_on_add(struct agent *a, struct conn *keeper, struct wd_msg *m)
+{
+	struct wd_rd r = wd_rd_start(m);
+	uint64_t id = wd_rd_u64(&r);
+	char target[4096];
+	size_t len;
+	const void *description = wd_rd_bytes(&r, &len);
+	struct add *add;
+	uint32_t flags;
+
+	if (!description || !wd_rd_str(&r, target, sizeof(target)))
+		return false;
+	flags = r.left ? wd_rd_u32(&r) : 0;
+	if (!wd_rd_done(&r) || m->nfds != 2)
+		return false;
+	add = calloc(1, sizeof(*add) + len + 1);
+	if (add) {
+		add->agent = a;
+		add->keeper = conn_ref(keeper);
+		add->request = m->id;
+		add->flags = flags;
+		add->server = wd_msg_take_fd(m, 0);
+		add->tables = wd_msg_take_fd(m, 1);
+		add->len = len;
+		memcpy(add->description, description, len);
+		add->mount = calloc(1, sizeof(*add->mount));
+	}
+	if (!add || !add->mount) {
+		if (add)
+			add_free(add);
+		conn_reply_error(keeper, WD_MSG_MOUNT_ADD, m->id, -ENOMEM, "the agent is out of memory");
+		return true;
+	}
+	add->mount->agent = a;
+	add->mount->id = id;
+	add->mount->refs = 1;
+	add->mount->target = strdup(target);
+	add->mount->mounted_s = (int64_t)time(NULL);
+	wd_mutex_init(&add->mount->lock);
+	jobs_run(a->jobs, add_job, add);
+	return true;
+}
+
+/* ---- a new server, the end ---- */
+
+bool mount_on_server(struct agent *a, struct conn *keeper, struct wd_msg *m)
+{
+	struct wd_rd r = wd_rd_start(m);
+	uint64_t id = wd_rd_u64(&r);
+	struct mount *mnt;
+	struct conn *c, *old;
+
+	if (!wd_rd_done(&r) || m->nfds != 1)
+		return false;
+	mnt = mount_find(a, id);
+	if (!mnt) {
+		conn_reply_error(keeper, WD_MSG_MOUNT_SERVER, m->id, -ENOENT, "no such mount");
+		return true;
+	}
+	c = hub_add(a->hub, wd_msg_take_fd(m, 0), 0, mnt); /* the connection takes our reference */
+	wd_lock(&mnt->lock);
+	old = mnt->conn;
+	mnt->conn = c ? conn_ref(c) : NULL;
+	wd_unlock(&mnt->lock);
+	if (old) {
+		conn_drop(old);
+		conn_unref(old);
+	}
+	conn_reply_empty(keeper, WD_MSG_MOUNT_SERVER, m->id);
+	return true;
+}
+
+void mount_on_server_gone(struct mount *mnt, struct conn *c)
+{
+	bool is_current;
+
+	wd_lock(&mnt->lock);
+	is_current = mnt->conn == c;
+	if (is_current)
+		mnt->conn = NULL;
+	wd_unlock(&mnt->lock);
+	if (is_current)
+		conn_unref(c);
+	mount_unref(mnt);
+}
+
+/* Takes it out of the list; the list's reference becomes the caller's. */
+static struct mount *delist(struct agent *a, uint64_t id, bool *ret_is_last)
+{
+	struct mount **p, *mnt;
+
+	wd_lock(&a->lock);
+	for (p = &a->mounts; *p && (*p)->id != id; p = &(*p)->next)
+		;
+	mnt = *p;
+	if (mnt)
+		*p = mnt->next;
+	*ret_is_last = !a->mounts && a->had_mount;
+	wd_unlock(&a->lock);
+	return mnt;
+}
+
+static void end_mount(struct mount *mnt)
+{
+	struct conn *c;
+
+	wd_lock(&mnt->lock);
+	mnt->is_gone = true;
+	c = mnt->conn;
+	mnt->conn = NULL;
+	wd_unlock(&mnt->lock);
+	if (c) {
+		conn_drop(c);
+		conn_unref(c);
+	}
+	open_drop_all(mnt);
+	mount_unref(mnt);
+}
+
+static void reap_job(void *arg)
+{
+	tree_reap(arg);
+}
+
+bool mount_on_del(struct agent *a, struct conn *keeper, struct wd_msg *m)
+{
+	struct wd_rd r = wd_rd_start(m);
+	uint64_t id = wd_rd_u64(&r);
+	struct mount *mnt;
+	bool is_last;
+
+	if (!wd_rd_done(&r))
+		return false;
+	mnt = delist(a, id, &is_last);
+	if (mnt) {
+		wd_info("unmount '%s'", mnt->target);
+		end_mount(mnt);
+		jobs_run(a->jobs, reap_job, a->tree);
+	}
+	conn_reply_empty(keeper, WD_MSG_MOUNT_DEL, m->id);
+	if (mnt && is_last && a->exits_when_idle)
+		hub_stop(a->hub);
+	return true;
+}
+
+void mounts_drop_all(struct agent *a)
+{
+	for (;;) {
+		uint64_t id;
+		struct mount *mnt;
+		bool is_last;
+
+		wd_lock(&a->lock);
+		id = a->mounts ? a->mounts->id : 0;
+		mnt = a->mounts;
+		wd_unlock(&a->lock);
+		if (!mnt)
+			return;
+		mnt = delist(a, id, &is_last);
+		if (mnt)
+			end_mount(mnt);
+	}
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_MOUNT_H
+#define WD_AGENT_MOUNT_H
+/*
+ * A mount as the agent sees it: a dataset, options, the socket of the server of the moment, the shared
+ * tables, and the files that are open (or pooled) in it. Counted: a request under way holds a
+ * reference.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+#include <uthash.h>
+
+#include "agent/agent.h"
+#include "agent/mount_options.h"
+#include "common/mountmem.h"
+
+struct open_file;
+
+struct mount {
+	struct agent *agent;
+	uint64_t id;
+	_Atomic int refs;
+	char *target, *display; /* display: the URL, as shown in /proc/mounts */
+	struct mount_options *options;
+	struct dataset *dataset;
+	struct wd_mm mm;
+	int64_t mounted_s; /* Unix time; the directories' mtime */
+	_Atomic bool has_no_passthrough; /* an option, or the kernel refused */
+	struct mount *next; /* agent->lock */
+
+	struct wd_mutex lock;
+	struct conn *conn WD_GUARDED_BY(lock);
+	struct open_file *opens WD_GUARDED_BY(lock); /* by node */
+	bool is_gone WD_GUARDED_BY(lock);
+};
+
+struct mount *mount_ref(struct mount *mnt);
+void mount_unref(struct mount *mnt);
+/* A reference to the mount with this id, or NULL. */
+struct mount *mount_find(struct agent *a, uint64_t id);
+
+/* The keeper's MOUNT_ADD, MOUNT_SERVER and MOUNT_DEL (hub thread; the first goes on as a job). */
+bool mount_on_add(struct agent *a, struct conn *keeper, struct wd_msg *m);
+bool mount_on_server(struct agent *a, struct conn *keeper, struct wd_msg *m);
+bool mount_on_del(struct agent *a, struct conn *keeper, struct wd_msg *m);
+/* The server's socket closed. */
+void mount_on_server_gone(struct mount *mnt, struct conn *c);
+/* Drops every mount (at the agent's end). */
+void mounts_drop_all(struct agent *a);
+
+/* ---- serve.c: a server's message on the hub thread ---- */
+bool serve_message(struct mount *mnt, struct conn *c, struct wd_msg *m);
+void serve_fill_attr(const struct mount *mnt, const struct node *node, uint32_t ttl_ms,
+	struct wd_attr *ret_attr);
+
+/* ---- open.c ---- */
+void open_on_open(struct mount *mnt, struct conn *c, uint64_t id, uint64_t node, uint32_t flags);
+void open_on_release(struct mount *mnt, uint64_t node);
+/* The fetch of an open file, with a reference; NULL when it is not open. */
+struct fetch *open_fetch(struct mount *mnt, uint64_t node);
+/* Closes all files of a mount that is gone (the kernel's registrations went with it). */
+void open_drop_all(struct mount *mnt);
+unsigned open_count(struct mount *mnt);
+/* The store's reclaim callback: gives back idle backing ids of an object. arg: struct agent. */
+int open_reclaim(void *arg, const struct object_id *id);
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Parsing and checking of mount descriptions (jansson), see mount_options.h. */
+#include "agent/mount_options.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/config.h"
+
+#define AT(field) offsetof(struct mount_options, field)
+
+enum option_type { TEXT, FLAG, NUMBER, OCTAL, DURATION };
+
+static const struct option {
+	const char *name;
+	enum option_type type;
+	size_t offset;
+	int64_t max;
+} known[] = {
+	{"endpoint", TEXT, AT(endpoint), 0},
+	{"region", TEXT, AT(region), 0},
+	{"path-style", FLAG, AT(is_path_style), 0},
+	{"anonymous", FLAG, AT(is_anonymous), 0},
+	{"ca-cert", TEXT, AT(ca_cert), 0},
+	{"index", TEXT, AT(index), 0},
+	{"ro", FLAG, AT(is_read_only), 0},
+	{"no-passthrough", FLAG, AT(has_no_passthrough), 0},
+	{"uid", NUMBER, AT(uid), UINT32_MAX - 1},
+	{"gid", NUMBER, AT(gid), UINT32_MAX - 1},
+	{"file-mode", OCTAL, AT(file_mode), 0777},
+	{"dir-mode", OCTAL, AT(dir_mode), 0777},
+	{"metadata-ttl", DURATION, AT(metadata_ttl), 0},
+	{"negative-ttl", DURATION, AT(negative_ttl), 0},
+};
+#define NKNOWN (sizeof(known) / sizeof(known[0]))
+
+static int unknown_option(const char *name, struct wd_err *err)
+{
+	char names[400];
+	size_t used = 0;
+
+	for (size_t i = 0; i < NKNOWN && used < sizeof(names); i++)
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", i ? ", " : "",
+			known[i].name);
+	return wd_err_set(err, EINVAL, "unknown mount option '%.60s': the known ones are %s", name, names);
+}
+
+static int parse_number(const char *text, int base, int64_t max, int64_t *ret)
+{
+	char *end;
+
+	errno = 0;
+	*ret = strtoll(text, &end, base);
+	return errno || end == text || *end || *ret < 0 || *ret > max ? -EINVAL : 0;
+}
+
+static int set_option(struct mount_options *o, const char *name, const char *value, struct wd_err *err)
+{
+	const struct option *k = NULL;
+	void *field;
+	int rc = 0;
+
+	for (size_t i = 0; i < NKNOWN; i++)
+		if (strcmp(known[i].name, name) == 0)
+			k = &known[i];
+	if (!k)
+		return unknown_option(name, err);
+	field = (char *)o + k->offset;
+	switch (k->type) {
+	case TEXT:
+		free(*(char **)field);
+		*(char **)field = strdup(value);
+		rc = *(char **)field ? 0 : -ENOMEM;
+		break;
+	case FLAG:
+		*(bool *)field = strcmp(value, "") == 0 || strcmp(value, "true") == 0;
+		rc = *(bool *)field || strcmp(value, "false") == 0 ? 0 : -EINVAL;
+		break;
+	case NUMBER:
+		rc = parse_number(value, 10, k->max, field);
+		break;
+	case OCTAL:
+		rc = parse_number(value, 8, k->max, field);
+		break;
+	case DURATION:
+		rc = wd_parse_duration(value, field);
+		break;
+	}
+	if (rc == -EINVAL)
+		return wd_err_set(err, EINVAL, "mount option '%s': bad value '%.60s'", name, value);
+	return rc < 0 ? wd_err_sys(err, -rc, "mount option '%s'", name) : 0;
+}
+
+static char *copy_string(const json_t *object, const char *name)
+{
+	const char *s = json_string_value(json_object_get(object, name));
+
+	return s && s[0] ? strdup(s) : NULL;
+}
+
+static int read_options(struct mount_options *o, const json_t *options, struct wd_err *err)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach((json_t *)options, name, value)
+	{
+		int rc;
+
+		if (!json_is_string(value))
+			return wd_err_set(err, EINVAL, "mount option '%.60s': not a string", name);
+		rc = set_option(o, name, json_string_value(value), err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+int mount_options_parse(const void *text, size_t len, const struct settings *settings,
+	struct mount_options **ret_options, struct wd_err *err)
+{
+	json_t *root = json_loadb(text, len, 0, NULL), *credentials;
+	struct mount_options *o = calloc(1, sizeof(*o));
+	int rc = 0;
+
+	if (!o || !json_is_object(root)) {
+		rc = o ? wd_err_set(err, EINVAL, "mount description: not a JSON object")
+		       : wd_err_set(err, ENOMEM, "out of memory");
+		goto out;
+	}
+	o->is_read_only = true;
+	o->file_mode = 0444;
+	o->dir_mode = 0555;
+	o->metadata_ttl = settings->metadata_ttl;
+	o->negative_ttl = settings->negative_ttl;
+	o->url = copy_string(root, "url");
+	if (!o->url) {
+		rc = wd_err_set(err, EINVAL, "mount description: no url");
+		goto out;
+	}
+	rc = read_options(o, json_object_get(root, "options"), err);
+	if (rc == 0 && !o->is_read_only)
+		rc = wd_err_set(err, EINVAL, "mount option 'ro': writable mounts are not supported");
+	credentials = json_object_get(root, "credentials");
+	o->access_key = copy_string(credentials, "access_key");
+	o->secret_key = copy_string(credentials, "secret_key");
+	o->session_token = copy_string(credentials, "session_token");
+out:
+	json_decref(root);
+	if (rc < 0) {
+		mount_options_free(o);
+		return rc;
+	}
+	*ret_options = o;
+	return 0;
+}
+
+static void free_secret(char *s)
+{
+	if (s)
+		explicit_bzero(s, strlen(s));
+	free(s);
+}
+
+void mount_options_free(struct mount_options *o)
+{
+	if (!o)
+		return;
+	free(o->url);
+	free(o->endpoint);
+	free(o->region);
+	free(o->ca_cert);
+	free(o->index);
+	free(o->access_key);
+	free_secret(o->secret_key);
+	free_secret(o->session_token);
+	free(o);
+}
+
+void mount_options_origin(const struct mount_options *o, const struct settings *settings,
+	struct origin_options *ret_origin)
+{
+	*ret_origin = (struct origin_options){
+		.endpoint = o->endpoint,
+		.region = o->region,
+		.is_path_style = o->is_path_style,
+		.is_anonymous = o->is_anonymous,
+		.access_key = o->access_key,
+		.secret_key = o->secret_key,
+		.session_token = o->session_token,
+		.ca_cert = o->ca_cert,
+		.index = o->index,
+		.deadline_ms = settings->request_deadline,
+	};
+}
+
+int mount_options_place(const struct mount_options *o, char *out, size_t cap)
+{
+	int n = snprintf(out, cap, "%s\n%s\n%s", o->url, o->endpoint ? o->endpoint : "",
+		o->index ? o->index : "");
+
+	return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : 0;
+}
+
+int mount_options_identity(const struct mount_options *o, char *out, size_t cap)
+{
+	int n = snprintf(out, cap, "%s",
+		o->is_anonymous || !o->access_key ? "anonymous" : o->access_key);
+
+	return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : 0;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_MOUNT_OPTIONS_H
+#define WD_AGENT_MOUNT_OPTIONS_H
+/*
+ * The mount description: a JSON object {"url", "target", "options": {...}, "credentials": {...}} that
+ * travels from warpdrive-ctl or csi through the keeper (which does not read it) to the agent.
+ * It is checked here as untrusted input. Credentials stay in memory and are wiped when freed.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/origin.h"
+#include "agent/settings.h"
+#include "common/err.h"
+
+struct mount_options {
+	char *url;
+	char *endpoint, *region, *ca_cert, *index;
+	bool is_path_style, is_anonymous, is_read_only, has_no_passthrough;
+	int64_t uid, gid, file_mode, dir_mode; /* modes are permission bits */
+	int64_t metadata_ttl, negative_ttl;    /* ms */
+	char *access_key, *secret_key, *session_token;
+};
+
+int mount_options_parse(const void *json, size_t len, const struct settings *settings,
+	struct mount_options **ret_options, struct wd_err *err);
+void mount_options_free(struct mount_options *o);
+/* Views into o. */
+void mount_options_origin(const struct mount_options *o, const struct settings *settings,
+	struct origin_options *ret_origin);
+/* What tells this origin from others, and this identity from others, without a secret. */
+int mount_options_place(const struct mount_options *o, char *out, size_t cap);
+int mount_options_identity(const struct mount_options *o, char *out, size_t cap);
+
+#endif

@@ -1,0 +1,591 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening files: which cache object, and by which mode.
+ *
+ *	OPEN ─► bind version ─► proof of access ─► small: fetch whole ─► complete? ─┬─► register ─► PASSTHROUGH
+ *	        (origin, job)   (origin, async)    (origin, async)                  └─► CACHED
+ *
+ * An open_file exists per (mount, node) from the first OPEN to the RELEASE; OPENs that come while it
+ * is being made wait on it and get the same answer. It holds a reference to the cache object, so an
+ * open file's object is never evicted. A passthrough file that nobody has open any longer stays
+ * pooled in the shared tables without a message to us; its reference is marked as the pool's, and an
+ * eviction takes the id back by compare-and-swap (open_reclaim).
+ *
+ * mount->lock guards the table of open files and their states. Steps run on the hub, a worker, a
+ * transfer or the evictor thread, one at a time per open file.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <utlist.h>
+
+#include "agent/metrics.h"
+#include "agent/mount.h"
+#include "agent/proof.h"
+#include "common/cleanup.h"
+#include "common/log.h"
+
+#define RECLAIM_WAIT_NS 2000000000LL
+
+enum open_state { OPENING, OPEN, RECLAIMING };
+
+struct waiting {
+	struct conn *conn;
+	uint64_t id;
+	uint32_t flags;
+	struct waiting *next;
+};
+
+struct open_file {
+	uint64_t node;
+	struct mount *mount;
+	enum open_state state;
+	uint32_t flags; /* of the first OPEN */
+	struct node info;
+	struct object *object;
+	struct fetch *fetch;
+	enum wd_open_mode mode;
+	uint32_t backing_id;
+	struct waiting *waiting;
+	struct fetch_wait whole;
+	UT_hash_handle hh;
+};
+
+static void open_decide(struct open_file *of);
+
+static void open_file_free(struct open_file *of)
+{
+	if (of->object && of->mode == WD_OPEN_PASSTHROUGH && of->state != OPENING)
+		object_unpool(of->object);
+	fetch_unref(of->fetch);
+	if (of->object)
+		object_unref(of->object);
+	mount_unref(of->mount);
+	free(of);
+}
+
+/* ---- answering ---- */
+
+/* A map that says that everything is there, for a complete file in cached mode. */
+static int complete_map(uint64_t size)
+{
+	uint32_t nblocks = wd_nblocks(size);
+	size_t bytes = wd_livemap_bytes(nblocks);
+	wd_autofree struct wd_livemap *map = calloc(1, bytes);
+	wd_autoclose int fd = memfd_create("warpdrive-map", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (!map || fd < 0)
+		return -ENOMEM;
+	map->magic = WD_LIVEMAP_MAGIC;
+	map->version = 1;
+	map->size = size;
+	map->block_size = WD_BLOCK_SIZE;
+	map->nblocks = nblocks;
+	atomic_store(&map->flags, WD_LIVEMAP_COMPLETE);
+	for (uint32_t i = 0; i < (nblocks + 63) / 64; i++)
+		atomic_store(&map->bits[i], ~0ULL);
+	if (write(fd, map, bytes) != (ssize_t)bytes ||
+		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE) < 0)
+		return -EIO;
+	return wd_steal_fd(&fd);
+}
+
+/* The cache file and live map of a cached open. */
+static int cached_fds(struct object *object, int ret_fds[2], struct wd_err *err)
+{
+	ret_fds[0] = object_open_file(object, err);
+	if (ret_fds[0] < 0)
+		return ret_fds[0];
+	ret_fds[1] = object_is_complete(object) ? complete_map(object_size(object))
+						: object_open_map(object, err);
+	if (ret_fds[1] < 0 && object_is_complete(object))
+		ret_fds[1] = complete_map(object_size(object)); /* completed meanwhile */
+	if (ret_fds[1] < 0) {
+		close(ret_fds[0]);
+		return ret_fds[1];
+	}
+	return 0;
+}
+
+static void reply_open(struct conn *c, uint64_t id, enum wd_open_mode mode, uint32_t backing_id,
+	struct object *object)
+{
+	struct wd_err err = WD_ERR_INIT;
+	int fds[2] = {-1, -1};
+	struct wd_msg *m = hub_scratch();
+
+	if (mode == WD_OPEN_CACHED && cached_fds(object, fds, &err) < 0) {
+		/* the cache disk is ill: serve without it */
+		wd_warn("open without cache file: %s", err.msg);
+		mode = WD_OPEN_DIRECT;
+	}
+	wd_msg_start_reply(m, WD_MSG_OPEN, id, 0);
+	wd_put_u8(m, (uint8_t)mode);
+	wd_put_u32(m, backing_id);
+	wd_put_u64(m, object_size(object));
+	if (mode == WD_OPEN_CACHED) {
+		wd_put_fd(m, fds[0]);
+		wd_put_fd(m, fds[1]);
+	}
+	conn_send(c, m);
+	if (fds[0] >= 0)
+		close(fds[0]);
+	if (fds[1] >= 0)
+		close(fds[1]);
+}
+
+static void count_open(const struct open_file *of)
+{
+	if (of->mode == WD_OPEN_PASSTHROUGH) {
+		metric_inc(METRIC_OPENS_PASSTHROUGH);
+		metric_add(METRIC_READ_LOCAL, object_size(of->object));
+	} else {
+		metric_inc(object_present_bytes(of->object) ? METRIC_OPENS_CACHED : METRIC_OPENS_COLD);
+	}
+}
+
+/* Answers all who wait. The mount may have gone meanwhile: then nothing stays open. */
+static void open_done(struct open_file *of)
+{
+	struct mount *mnt = of->mount;
+	struct waiting *w, *tmp, *waiting;
+	enum wd_open_mode mode = of->mode;
+	uint32_t backing_id = of->backing_id;
+	struct object *object = object_ref(of->object);
+	bool is_gone;
+
+	count_open(of);
+	if (mode == WD_OPEN_PASSTHROUGH)
+		object_pool(of->object);
+	wd_lock(&mnt->lock);
+	is_gone = mnt->is_gone;
+	of->state = OPEN;
+	waiting = of->waiting;
+	of->waiting = NULL;
+	if (is_gone)
+		HASH_DEL(mnt->opens, of);
+	wd_unlock(&mnt->lock);
+	LL_FOREACH_SAFE(waiting, w, tmp) {
+		reply_open(w->conn, w->id, mode, backing_id, object);
+		conn_unref(w->conn);
+		free(w);
+	}
+	if (is_gone)
+		open_file_free(of);
+	object_unref(object);
+}
+
+static void open_fail(struct open_file *of, int status, const struct wd_err *err)
+{
+	struct mount *mnt = of->mount;
+	struct waiting *w, *tmp, *waiting;
+
+	wd_lock(&mnt->lock);
+	HASH_DEL(mnt->opens, of);
+	waiting = of->waiting;
+	of->waiting = NULL;
+	wd_unlock(&mnt->lock);
+	if (status == -ESTALE && of->info.node)
+		tree_expire(mnt->dataset, of->node);
+	LL_FOREACH_SAFE(waiting, w, tmp) {
+		conn_reply_error(w->conn, WD_MSG_OPEN, w->id, status, err ? err->msg : "");
+		conn_unref(w->conn);
+		free(w);
+	}
+	open_file_free(of);
+}
+
+/* ---- passthrough ---- */
+
+static void backing_done(void *arg, int status, uint32_t backing_id, const char *reason)
+{
+	struct open_file *of = arg;
+
+	if (status < 0) {
+		/* no passthrough in this kernel, or the keeper went: cached mode does */
+		if (status != -EPIPE && !atomic_exchange(&of->mount->has_no_passthrough, true))
+			wd_warn("no passthrough on '%s': %s", of->mount->target, reason);
+		of->mode = WD_OPEN_CACHED;
+	} else {
+		metric_inc(METRIC_BACKING_OPENS);
+		of->mode = WD_OPEN_PASSTHROUGH;
+		of->backing_id = backing_id;
+	}
+	open_done(of);
+}
+
+static void open_passthrough(struct open_file *of)
+{
+	struct agent *a = of->mount->agent;
+	struct wd_err err = WD_ERR_INIT;
+	int fd = object_open_file(of->object, &err);
+
+	if (fd < 0) {
+		wd_warn("%s", err.msg);
+		of->mode = WD_OPEN_CACHED;
+		open_done(of);
+		return;
+	}
+	keeper_backing_open(a->keeper, of->mount->id, fd, backing_done, of);
+	close(fd);
+}
+
+static void whole_done(struct fetch_wait *w, int status, int fd, const struct wd_err *err)
+{
+	struct open_file *of = (struct open_file *)((char *)w - offsetof(struct open_file, whole));
+
+	if (fd >= 0)
+		close(fd);
+	if (status < 0 && status != -ENOSPC) {
+		open_fail(of, status, err);
+		return;
+	}
+	if (object_is_complete(of->object) && !atomic_load(&of->mount->has_no_passthrough)) {
+		open_passthrough(of);
+		return;
+	}
+	of->mode = WD_OPEN_CACHED;
+	open_done(of);
+}
+
+/* The object is known and may be read: choose the mode. */
+static void open_decide(struct open_file *of)
+{
+	struct mount *mnt = of->mount;
+	uint64_t size = object_size(of->object);
+	bool is_complete = object_is_complete(of->object);
+
+	if (of->flags & WD_OPEN_REOPEN) {
+		struct wd_mm_inode *e = wd_mm_find(&mnt->mm, of->node);
+
+		of->mode = (of->flags & WD_OPEN_WAS_PASSTHROUGH) && e ? WD_OPEN_PASSTHROUGH : WD_OPEN_CACHED;
+		of->backing_id = of->mode == WD_OPEN_PASSTHROUGH ? atomic_load(&e->backing_id) : 0;
+		open_done(of);
+	} else if (is_complete && !atomic_load(&mnt->has_no_passthrough)) {
+		open_passthrough(of);
+	} else if (!is_complete && fetch_is_stale(of->fetch)) {
+		struct wd_err err = {ESTALE, "open: the object has changed at the origin"};
+
+		open_fail(of, -ESTALE, &err);
+	} else if (!is_complete && size > 0 && size <= (uint64_t)mnt->agent->settings->small_object_size) {
+		of->whole = (struct fetch_wait){
+			.len = size, .flags = FETCH_CACHE_ONLY, .cb = whole_done};
+		fetch_ensure(of->fetch, &of->whole);
+	} else {
+		of->mode = WD_OPEN_CACHED;
+		open_done(of);
+	}
+}
+
+static void proof_done(void *arg, int status, const struct wd_err *err)
+{
+	struct open_file *of = arg;
+
+	if (status < 0)
+		open_fail(of, status, err);
+	else
+		open_decide(of);
+}
+
+/* The version is bound: find its object. */
+static void open_object(struct open_file *of)
+{
+	struct mount *mnt = of->mount;
+	struct agent *a = mnt->agent;
+	struct object_id id;
+	struct wd_err err = WD_ERR_INIT;
+	int rc;
+
+	tree_object_id(mnt->dataset, &of->info, &id);
+	rc = store_get(a->store, &id, of->info.version.size, &of->object, &err);
+	if (rc == 0)
+		rc = fetch_open(a->fetcher, mnt->dataset, &of->info, of->object, &of->fetch);
+	if (rc < 0) {
+		open_fail(of, rc, &err);
+		return;
+	}
+	if ((of->flags & WD_OPEN_REOPEN) || object_present_bytes(of->object) == 0)
+		open_decide(of); /* every byte still to come is its own proof */
+	else
+		proof_check(a, mnt->dataset, &of->info, of->object, proof_done, of);
+}
+
+static void bind_job(void *arg)
+{
+	struct open_file *of = arg;
+	struct wd_err err = WD_ERR_INIT;
+	int rc = tree_bind(of->mount->dataset, of->node, true, &of->info, &err);
+
+	if (rc < 0)
+		open_fail(of, rc, &err);
+	else
+		open_object(of);
+}
+
+static void open_begin(struct open_file *of)
+{
+	struct wd_err err = WD_ERR_INIT;
+	int rc = tree_bind(of->mount->dataset, of->node, false, &of->info, &err);
+
+	if (rc == -EAGAIN)
+		jobs_run(of->mount->agent->jobs, bind_job, of);
+	else if (rc < 0)
+		open_fail(of, rc, &err);
+	else
+		open_object(of);
+}
+
+void open_on_open(struct mount *mnt, struct conn *c, uint64_t id, uint64_t node, uint32_t flags)
+{
+	struct waiting *w = calloc(1, sizeof(*w));
+	struct open_file *fresh = calloc(1, sizeof(*fresh)), *of;
+	struct object *object = NULL;
+	enum wd_open_mode mode = 0;
+	uint32_t backing_id = 0;
+
+	if (!w || !fresh) {
+		free(w);
+		free(fresh);
+		conn_reply_error(c, WD_MSG_OPEN, id, -ENOMEM, "the agent is out of memory");
+		return;
+	}
+	w->conn = conn_ref(c);
+	w->id = id;
+	w->flags = flags;
+	wd_lock(&mnt->lock);
+	HASH_FIND(hh, mnt->opens, &node, sizeof(node), of);
+	if (of && of->state == OPEN) {
+		object = object_ref(of->object);
+		mode = of->mode;
+		backing_id = of->backing_id;
+	} else if (of) {
+		LL_APPEND(of->waiting, w);
+	} else {
+		fresh->node = node;
+		fresh->mount = mount_ref(mnt);
+		fresh->flags = flags;
+		LL_APPEND(fresh->waiting, w);
+		HASH_ADD(hh, mnt->opens, node, sizeof(node), fresh);
+	}
+	wd_unlock(&mnt->lock);
+	if (!of) {
+		open_begin(fresh);
+		return;
+	}
+	free(fresh);
+	if (object) {
+		reply_open(c, id, mode, backing_id, object);
+		object_unref(object);
+		conn_unref(w->conn);
+		free(w);
+	}
+}
+
+/* ---- the end of an open file ---- */
+
+void open_on_release(struct mount *mnt, uint64_t node)
+{
+	struct open_file *of;
+
+	wd_lock(&mnt->lock);
+	HASH_FIND(hh, mnt->opens, &node, sizeof(node), of);
+	if (of && of->state == OPEN)
+		HASH_DEL(mnt->opens, of);
+	else
+		of = NULL;
+	wd_unlock(&mnt->lock);
+	if (!of)
+		return;
+	if (of->mode == WD_OPEN_PASSTHROUGH)
+		keeper_backing_close(mnt->agent->keeper, mnt->id, of->backing_id, NULL, NULL);
+	open_file_free(of);
+}
+
+struct fetch *open_fetch(struct mount *mnt, uint64_t node)
+{
+	struct fetch *fetch = NULL;
+	struct open_file *of;
+
+	wd_lock(&mnt->lock);
+	HASH_FIND(hh, mnt->opens, &node, sizeof(node), of);
+	if (of && of->state == OPEN && of->fetch)
+		fetch = fetch_ref(of->fetch);
+	wd_unlock(&mnt->lock);
+	return fetch;
+}
+
+unsigned open_count(struct mount *mnt)
+{
+	unsigned n;
+
+	wd_lock(&mnt->lock);
+	n = HASH_COUNT(mnt->opens);
+	wd_unlock(&mnt->lock);
+	return n;
+}
+
+void open_drop_all(struct mount *mnt)
+{
+	struct open_file *of, *tmp, *gone = NULL;
+
+	wd_lock(&mnt->lock);
+	HASH_ITER(hh, mnt->opens, of, tmp) {
+		if (of->state != OPEN)
+			continue; /* its own step sees that the mount is gone */
+		HASH_DEL(mnt->opens, of);
+		HASH_ADD(hh, gone, node, sizeof(of->node), of);
+	}
+	wd_unlock(&mnt->lock);
+	HASH_ITER(hh, gone, of, tmp) {
+		HASH_DEL(gone, of);
+		open_file_free(of);
+	}
+}
+
+/* ---- taking idle ids back for an eviction ---- */
+
+struct reclaim {
+	struct wd_mutex lock;
+	struct wd_cond answered;
+	int status; /* 1: not yet */
+	int refs;   /* the waiter and the call */
+};
+
+static void reclaim_unref(struct reclaim *r)
+{
+	int refs;
+
+	wd_lock(&r->lock);
+	refs = --r->refs;
+	wd_unlock(&r->lock);
+	if (refs == 0) {
+		wd_cond_done(&r->answered);
+		wd_mutex_done(&r->lock);
+		free(r);
+	}
+}
+
+static void reclaim_answered(void *arg, int status, uint32_t backing_id, const char *reason)
+{
+	struct reclaim *r = arg;
+
+	wd_lock(&r->lock);
+	r->status = status;
+	wd_cond_broadcast(&r->answered);
+	wd_unlock(&r->lock);
+	reclaim_unref(r);
+}
+
+/* Closes an id at the keeper and waits for it. */
+static int close_and_wait(struct mount *mnt, uint32_t backing_id)
+{
+	struct reclaim *r = calloc(1, sizeof(*r));
+	int64_t deadline = wd_now_ns() + RECLAIM_WAIT_NS;
+	int status;
+
+	if (!r)
+		return -ENOMEM;
+	wd_mutex_init(&r->lock);
+	wd_cond_init(&r->answered);
+	r->status = 1;
+	r->refs = 2;
+	keeper_backing_close(mnt->agent->keeper, mnt->id, backing_id, reclaim_answered, r);
+	wd_lock(&r->lock);
+	while (r->status == 1 && wd_cond_wait_until(&r->answered, &r->lock, deadline) == 0)
+		;
+	status = r->status;
+	wd_unlock(&r->lock);
+	reclaim_unref(r);
+	return status == 1 ? -ETIMEDOUT : status == -ENOENT ? 0 : status;
+}
+
+/* The open file of this object, moved to RECLAIMING when its pooled id could be taken. */
+static int take_idle_locked(struct mount *mnt, const struct object_id *id, struct open_file **ret_of,
+	struct wd_mm_inode **ret_entry) WD_REQUIRES(mnt->lock)
+{
+	struct open_file *of, *tmp;
+	struct wd_mm_inode *e;
+	uint32_t idle = WD_INO_IDLE;
+
+	HASH_ITER(hh, mnt->opens, of, tmp) {
+		if (!of->object || memcmp(object_id(of->object), id, sizeof(*id)) != 0)
+			continue;
+		if (of->state != OPEN || of->mode != WD_OPEN_PASSTHROUGH)
+			return -EBUSY;
+		e = wd_mm_find(&mnt->mm, of->node);
+		if (!e || !atomic_compare_exchange_strong(&e->state, &idle, WD_INO_RECLAIM))
+			return -EBUSY;
+		if (atomic_load(&e->node) != of->node) {
+			atomic_store(&e->state, WD_INO_IDLE); /* another node's by now */
+			return -EBUSY;
+		}
+		of->state = RECLAIMING;
+		*ret_of = of;
+		*ret_entry = e;
+		return 1;
+	}
+	return 0;
+}
+
+static int reclaim_in(struct mount *mnt, const struct object_id *id)
+{
+	struct open_file *of = NULL;
+	struct wd_mm_inode *e = NULL;
+	struct waiting *w, *tmp, *waiting;
+	uint64_t node;
+	bool is_over;
+	int rc, closed;
+
+	wd_lock(&mnt->lock);
+	rc = take_idle_locked(mnt, id, &of, &e);
+	wd_unlock(&mnt->lock);
+	if (rc <= 0)
+		return rc;
+	node = of->node;
+	closed = close_and_wait(mnt, of->backing_id);
+	wd_lock(&mnt->lock);
+	waiting = of->waiting;
+	of->waiting = NULL;
+	is_over = closed == 0 || mnt->is_gone;
+	if (is_over) {
+		HASH_DEL(mnt->opens, of);
+		atomic_store(&e->state, WD_INO_GONE);
+	} else {
+		of->state = OPEN;
+		atomic_store(&e->state, WD_INO_IDLE);
+	}
+	wd_unlock(&mnt->lock);
+	if (is_over) {
+		metric_inc(METRIC_BACKING_RECLAIMS);
+		open_file_free(of);
+	}
+	LL_FOREACH_SAFE(waiting, w, tmp) {
+		open_on_open(mnt, w->conn, w->id, node, w->flags);
+		conn_unref(w->conn);
+		free(w);
+	}
+	return is_over ? 0 : -EBUSY;
+}
+
+int open_reclaim(void *arg, const struct object_id *id)
+{
+	struct agent *a = arg;
+	struct mount *mounts[256], *mnt;
+	unsigned n = 0;
+	int status = 0;
+
+	wd_lock(&a->lock);
+	for (mnt = a->mounts; mnt && n < 256; mnt = mnt->next)
+		mounts[n++] = mount_ref(mnt);
+	if (mnt)
+		status = -EBUSY; /* more mounts than one sweep takes: leave the object */
+	wd_unlock(&a->lock);
+	for (unsigned i = 0; i < n; i++) {
+		if (status == 0)
+			status = reclaim_in(mounts[i], id);
+		mount_unref(mounts[i]);
+	}
+	return status;
+}

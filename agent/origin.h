@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_ORIGIN_H
+#define WD_AGENT_ORIGIN_H
+/*
+ * Where datasets come from. An origin is one URL opened with one set of options; below it live
+ * objects named by keys. Keys here are relative to the URL's prefix, are bytes, and are untrusted.
+ *
+ * Adding a kind of origin is one file and one row in the table of origin.c.
+ *
+ * list, probe and read_small block (they are called on worker threads); get is asynchronous and runs
+ * on the transfer threads. Everything here may be called from any thread.
+ *
+ * Errors, the same for every kind: -ENOENT no such object, bucket or host name, -EACCES refused
+ * (401, 403, EACCES), -ESTALE the object is not the version asked for (412, 416, another ETag, another
+ * size), -EIO a lasting fault after the retries, -ECANCELED. The text names URL, status and tries.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+
+#define ORIGIN_ETAG_MAX 128
+#define ORIGIN_KEY_MAX 1024
+
+/* What tells one version of an object from another, as far as the origin can. */
+struct version {
+	uint64_t size;
+	int64_t mtime_s;
+	uint32_t mtime_ns;
+	/* The validator as it goes into If-Match, quotes included; for file: one made of inode, size,
+	 * mtime and ctime. Empty where the origin has none. A weak one (W/"...") is not sent; then
+	 * size and Last-Modified decide. */
+	char etag[ORIGIN_ETAG_MAX];
+	/* False when it comes from a listing that has no validator: HEAD would tell more. */
+	bool is_bound;
+};
+
+/* The same version? Sizes must be equal; where both have an ETag it decides, else mtime does. */
+bool version_equal(const struct version *a, const struct version *b);
+
+struct origin_options {
+	const char *endpoint;	/* s3: http(s)://host[:port]; NULL: AWS by region */
+	const char *region;	/* s3: default us-east-1 */
+	bool is_path_style;	/* s3: bucket in the path, not in the host name */
+	bool is_anonymous;	/* s3: unsigned requests */
+	const char *access_key; /* s3; secrets stay in memory */
+	const char *secret_key;
+	const char *session_token;
+	const char *ca_cert; /* file with PEM certificates */
+	const char *index;   /* https: name (relative to the URL) of an index file of JSON lines */
+	int64_t deadline_ms; /* for one request with all its retries; 0: the default, 60 s */
+};
+
+/* One thing in a listing; strings are borrowed for the duration of the callback. */
+struct origin_entry {
+	const char *key; /* relative to the dataset; a prefix ends with "/" */
+	size_t key_len;
+	bool is_prefix;
+	struct version version;
+};
+/* Returns false to end the listing early. */
+typedef bool (*origin_entry_cb)(void *arg, const struct origin_entry *entry);
+
+enum origin_kind { ORIGIN_NONE, ORIGIN_OBJECT, ORIGIN_PREFIX };
+
+struct origin;
+
+/* A ranged read in flight; the memory belongs to the caller and stays until done() is called. */
+struct origin_get {
+	const char *key;
+	const struct version *version; /* If-Match */
+	uint64_t offset, length;       /* length > 0, inside the object */
+	bool is_demand;		       /* a reader waits: goes before the others */
+	/* On a transfer thread, in order of offset, without gaps or repeats even across retries.
+	 * Non-zero (-errno) ends the transfer with that status. */
+	int (*sink)(void *arg, uint64_t offset, const void *data, size_t len);
+	/* On a transfer thread, exactly once, last. status 0: every byte was given to sink. */
+	void (*done)(void *arg, int status, const struct wd_err *err);
+	void *arg;
+	void *priv; /* the origin's */
+	struct origin_get *next;
+};
+
+/* Counters of one kind of request, read by the metrics page. */
+enum origin_op { ORIGIN_OP_LIST, ORIGIN_OP_HEAD, ORIGIN_OP_GET, ORIGIN_OP_COUNT };
+struct origin_stats {
+	_Atomic uint64_t requests[ORIGIN_OP_COUNT];
+	_Atomic uint64_t errors[ORIGIN_OP_COUNT];
+	_Atomic uint64_t retries;
+	_Atomic uint64_t bytes; /* of object data */
+};
+extern struct origin_stats origin_stats; /* of the whole process */
+
+/* Starts and stops the transfer threads and their connection pools; once per process. max_transfers
+ * bounds the transfers under way; more wait in the queue, demand first. */
+int origins_start(unsigned threads, unsigned max_transfers, struct wd_err *err);
+void origins_stop(void);
+
+/* Opens URL: file:///dir, http(s)://host/path/, s3://bucket/prefix. An unknown scheme's error lists
+ * the known ones; a bad option is named. No request is made. Options are copied. */
+int origin_open(const char *url, const struct origin_options *options, struct origin **ret_origin,
+	struct wd_err *err);
+/* Waits for transfers under way (cancelled). */
+void origin_close(struct origin *o);
+
+/* Proves that the URL can be listed or read at all, for a clear error at mount time: bucket missing,
+ * key refused, host unreachable, directory missing. Fails fast (a few seconds). */
+int origin_check(struct origin *o, struct wd_err *err);
+
+/* The URL as given, without user info. */
+const char *origin_url(const struct origin *o);
+/* True when list() can walk everything below a prefix in one go (S3, index file). */
+bool origin_lists_recursively(const struct origin *o);
+
+/*
+ * Lists what is below prefix ("" or "a/b/"): one level (prefixes collapse to "name/"), or everything
+ * when is_recursive. Pages are followed until the end, or until max_pages pages (0: no limit), or
+ * until cb returns false. *ret_is_complete tells whether the end was reached.
+ */
+int origin_list(struct origin *o, const char *prefix, bool is_recursive, unsigned max_pages,
+	origin_entry_cb cb, void *arg, bool *ret_is_complete, struct wd_err *err);
+
+/* What is at key: an object, a prefix ("directory"; wins when both), or nothing. */
+int origin_probe(struct origin *o, const char *key, enum origin_kind *ret_kind,
+	struct version *ret_version, struct wd_err *err);
+
+/* HEAD: the object's version, bound. */
+int origin_stat(struct origin *o, const char *key, struct version *ret_version, struct wd_err *err);
+
+void origin_get(struct origin *o, struct origin_get *get);
+/* Asks a transfer to end early; done() still comes (-ECANCELED unless it had ended). */
+void origin_cancel(struct origin *o, struct origin_get *get);
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_ORIGIN_IMPL_H
+#define WD_AGENT_ORIGIN_IMPL_H
+/*
+ * Between origin.c and the kinds of origin; nobody else includes this. A kind is a struct that begins
+ * with `struct origin base` and a row of functions; origin.c lists the rows.
+ */
+#include "agent/origin.h"
+
+#define ORIGIN_DEADLINE_MS 60000
+
+/* One row per scheme. Contracts as in origin.h; a NULL err is allowed everywhere. */
+struct origin_ops {
+	const char *scheme;
+	/* Makes the kind's struct; origin.c has checked the scheme and fills base afterwards. */
+	int (*open)(const char *url, const struct origin_options *options, struct origin **ret_origin,
+		struct wd_err *err);
+	void (*close)(struct origin *o); /* frees; every get has ended */
+	/* Cancels what is queued or under way for o, and waits for the last done(). */
+	void (*drain)(struct origin *o);
+	int (*check)(struct origin *o, struct wd_err *err);
+	bool (*lists_recursively)(const struct origin *o);
+	int (*list)(struct origin *o, const char *prefix, bool is_recursive, unsigned max_pages,
+		origin_entry_cb cb, void *arg, bool *ret_is_complete, struct wd_err *err);
+	int (*probe)(struct origin *o, const char *key, enum origin_kind *ret_kind,
+		struct version *ret_version, struct wd_err *err);
+	int (*stat)(struct origin *o, const char *key, struct version *ret_version,
+		struct wd_err *err);
+	void (*get)(struct origin *o, struct origin_get *get);
+	void (*cancel)(struct origin *o, struct origin_get *get);
+};
+
+struct origin {
+	const struct origin_ops *ops;
+	char *url; /* without user info */
+	int64_t deadline_ms;
+	unsigned in_flight; /* gets not yet done; guarded by the lock of the queue they go through */
+};
+
+extern const struct origin_ops origin_file_ops;
+extern const struct origin_ops origin_http_ops;
+extern const struct origin_ops origin_https_ops;
+extern const struct origin_ops origin_s3_ops;
+
+/* The reading threads of the file origin. */
+int origin_file_start(unsigned threads, struct wd_err *err);
+void origin_file_stop(void);
+
+/* A copy of the URL for eyes: user info cut out. NULL without memory. */
+char *origin_redact_url(const char *url);
+
+/* strdup that keeps NULL; false without memory. */
+bool origin_copy(char **ret_copy, const char *text);
+/* Overwrites and frees a secret; NULL is fine. */
+void origin_forget(char *secret);
+
+#endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Proofs of access, see proof.h. A proof is a record (object, identity) -> expiry in META_PROOFS. */
+#include "agent/proof.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "agent/metrics.h"
+#include "common/log.h"
+
+struct proof_key {
+	struct object_id object, identity;
+};
+
+static void make_key(const struct dataset *ds, const struct object_id *object, struct proof_key *ret_key)
+{
+	const char *identity = dataset_identity(ds);
+
+	ret_key->object = *object;
+	object_id_make(identity, strlen(identity), &ret_key->identity);
+}
+
+static void save(struct meta *meta, const struct proof_key *key, int64_t ttl_ms)
+{
+	int64_t expiry = (int64_t)time(NULL) + ttl_ms / 1000;
+
+	meta_put(meta, META_PROOFS, key, sizeof(*key), &expiry, sizeof(expiry));
+}
+
+void proof_record(struct meta *meta, const struct dataset *ds, const struct object_id *object,
+	const struct settings *settings)
+{
+	struct proof_key key;
+
+	make_key(ds, object, &key);
+	save(meta, &key, settings->proof_ttl);
+}
+
+struct proof {
+	struct origin_get get;
+	struct agent *agent;
+	struct dataset *dataset;
+	struct node node;
+	struct proof_key key;
+	bool is_lapsed; /* there was one */
+	void (*cb)(void *arg, int status, const struct wd_err *err);
+	void *arg;
+};
+
+static int proof_sink(void *arg, uint64_t offset, const void *data, size_t len)
+{
+	return 0;
+}
+
+static void proof_done(void *arg, int status, const struct wd_err *err)
+{
+	struct proof *p = arg;
+	struct meta *meta = p->agent->meta;
+
+	if (status == 0) {
+		save(meta, &p->key, p->agent->settings->proof_ttl);
+	} else if (p->is_lapsed && status == -EIO) {
+		wd_warn("the origin does not answer: access to '%s' is extended", p->node.key);
+		status = 0;
+	} else if (status == -EACCES) {
+		meta_del(meta, META_PROOFS, &p->key, sizeof(p->key));
+	}
+	p->cb(p->arg, status, err);
+	dataset_unref(p->dataset);
+	free(p);
+}
+
+void proof_check(struct agent *a, struct dataset *ds, const struct node *node, const struct object *object,
+	void (*cb)(void *arg, int status, const struct wd_err *err), void *arg)
+{
+	struct proof *p;
+	struct proof_key key;
+	struct wd_err err = {ENOMEM, "out of memory"};
+	int64_t expiry = 0;
+	size_t len = 0;
+	bool is_known;
+
+	make_key(ds, object_id(object), &key);
+	is_known = meta_get(a->meta, META_PROOFS, &key, sizeof(key), &expiry, sizeof(expiry), &len) == 0 &&
+		len == sizeof(expiry);
+	if ((is_known && expiry > (int64_t)time(NULL)) || object_size(object) == 0) {
+		cb(arg, 0, NULL);
+		return;
+	}
+	p = calloc(1, sizeof(*p));
+	if (!p) {
+		cb(arg, -ENOMEM, &err);
+		return;
+	}
+	metric_inc(METRIC_PROOFS);
+	p->agent = a;
+	p->dataset = dataset_ref(ds);
+	p->node = *node;
+	p->key = key;
+	p->is_lapsed = is_known;
+	p->cb = cb;
+	p->arg = arg;
+	p->get = (struct origin_get){.key = p->node.key,
+		.version = &p->node.version,
+		.length = 1,
+		.is_demand = true,
+		.sink = proof_sink,
+		.done = proof_done,
+		.arg = p};
+	origin_get(dataset_origin(ds), &p->get);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_PROOF_H
+#define WD_AGENT_PROOF_H
+/*
+ * Cached bytes are given to an identity only after the origin gave that identity a byte of that very
+ * object: bytes one fetched oneself are proof, bytes that another identity fetched are not. A proof
+ * is remembered for the proof TTL, across restarts. In an outage a lapsed proof is extended; a
+ * refusal revokes it at once.
+ */
+#include "agent/agent.h"
+
+/* cb(arg, 0, NULL) when the dataset's identity may read the object, maybe at once; else -EACCES, or
+ * what the origin said. */
+void proof_check(struct agent *a, struct dataset *ds, const struct node *node, const struct object *object,
+	void (*cb)(void *arg, int status, const struct wd_err *err), void *arg);
+/* The identity got bytes of the object from the origin. */
+void proof_record(struct meta *meta, const struct dataset *ds, const struct object_id *object,
+	const struct settings *settings);
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of the agent's settings. */
+#include "agent/settings.h"
+
+#include <stddef.h>
+
+#define KIB 1024LL
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+#define TIB (1024 * GIB)
+#define AT(field) offsetof(struct settings, field)
+
+const struct wd_config_key settings_keys[] = {
+	{"run-dir", WD_CONFIG_STRING, AT(run_dir), 0, 0, "/run/warpdrive",
+		"directory of the sockets agent.sock and keeper.sock"},
+	{"cache-dir", WD_CONFIG_STRING, AT(cache_dir), 0, 0, "/var/cache/warpdrive",
+		"directory of the cache; created when missing"},
+	{"cache-size", WD_CONFIG_SIZE, AT(cache_size), 0, 1024 * TIB, "0",
+		"most bytes the cache may hold; 0: 90% of its file system"},
+	{"free-space-floor", WD_CONFIG_SIZE, AT(free_space_floor), 0, 1024 * TIB, "1GiB",
+		"file system space that the cache never takes"},
+	{"memory-limit", WD_CONFIG_SIZE, AT(memory_limit), 64 * MIB, TIB, "512MiB",
+		"most memory the agent uses for buffers and queues, whatever the load"},
+	{"http-listen", WD_CONFIG_STRING, AT(http_listen), 0, 0, "127.0.0.1:9842",
+		"address and port of /metrics and /healthz; empty: none"},
+	{"metadata-ttl", WD_CONFIG_DURATION, AT(metadata_ttl), 0, 365LL * 86400000, "60s",
+		"how long names and attributes are believed without asking the origin"},
+	{"negative-ttl", WD_CONFIG_DURATION, AT(negative_ttl), 0, 86400000, "5s",
+		"how long the kernel believes that a name does not exist"},
+	{"list-after-lookups", WD_CONFIG_INT, AT(list_after_lookups), 0, 1000000, "8",
+		"unknown names asked one by one before a directory is listed instead"},
+	{"request-deadline", WD_CONFIG_DURATION, AT(request_deadline), 100, 86400000, "60s",
+		"time for one origin request with all its retries"},
+	{"proof-ttl", WD_CONFIG_DURATION, AT(proof_ttl), 0, 365LL * 86400000, "24h",
+		"how long the origin's permission to read an object is remembered for an identity"},
+	{"small-object-size", WD_CONFIG_SIZE, AT(small_object_size), 0, 16 * MIB, "1MiB",
+		"objects up to this size are fetched whole when opened"},
+	{"prefetch-window", WD_CONFIG_SIZE, AT(prefetch_window), 0, 4 * GIB, "64MiB",
+		"most bytes asked ahead of one sequential reader"},
+	{"prefetch-budget", WD_CONFIG_SIZE, AT(prefetch_budget), 0, 64 * GIB, "256MiB",
+		"most bytes of prefetch under way in all"},
+	{"max-get-size", WD_CONFIG_SIZE, AT(max_get_size), 256 * KIB, 64 * MIB, "8MiB",
+		"most bytes asked by one ranged GET"},
+	{"transfer-threads", WD_CONFIG_INT, AT(transfer_threads), 1, 64, "2",
+		"threads that move object data"},
+	{"max-transfers", WD_CONFIG_INT, AT(max_transfers), 2, 1024, "32",
+		"transfers under way at once; more wait, readers first"},
+	{"metadata-workers", WD_CONFIG_INT, AT(metadata_workers), 1, 256, "32",
+		"listings and lookups under way at the origins at once"},
+	{"file-origins", WD_CONFIG_BOOL, AT(file_origins), 0, 0, "true",
+		"whether mounts may name file: URLs"},
+	{0},
+};

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_SETTINGS_H
+#define WD_AGENT_SETTINGS_H
+/*
+ * The agent's settings, from defaults, /etc/warpdrive/agent.yaml and --set, in this order. Sizes are
+ * bytes, times milliseconds. The table in settings.c has names, ranges and help.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/config.h"
+
+struct settings {
+	char *run_dir, *cache_dir, *http_listen;
+	int64_t cache_size, free_space_floor, memory_limit;
+	int64_t metadata_ttl, negative_ttl, request_deadline, proof_ttl;
+	int64_t small_object_size, prefetch_window, prefetch_budget, max_get_size;
+	int64_t transfer_threads, max_transfers, metadata_workers, list_after_lookups;
+	bool file_origins;
+};
+
+extern const struct wd_config_key settings_keys[];
+
+#endif

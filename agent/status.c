@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See status.h. Cached shares are computed from the present blocks at the time of asking. */
+#include "agent/status.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "agent/metrics.h"
+#include "agent/mount.h"
+#include "common/cleanup.h"
+
+#define MAX_MOUNTS 1024
+
+struct ask {
+	struct agent *agent;
+	struct conn *conn;
+	uint64_t id;
+};
+
+static json_t *cache_json(struct agent *a)
+{
+	struct store_stats s;
+
+	store_get_stats(a->store, &s);
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:b}", "dir", a->settings->cache_dir, "limit_bytes",
+		(json_int_t)s.limit_bytes, "used_bytes", (json_int_t)s.used_bytes, "free_bytes",
+		(json_int_t)s.free_bytes, "objects", (json_int_t)s.objects, "is_broken", s.is_broken);
+}
+
+static json_t *mount_json(struct mount *mnt)
+{
+	bool is_served;
+
+	wd_lock(&mnt->lock);
+	is_served = mnt->conn != NULL;
+	wd_unlock(&mnt->lock);
+	return json_pack("{s:I, s:s, s:s, s:I, s:b, s:s}", "id", (json_int_t)mnt->id, "target", mnt->target,
+		"url", mnt->display, "open_files", (json_int_t)open_count(mnt), "passthrough",
+		!atomic_load(&mnt->has_no_passthrough), "state", is_served ? "ready" : "no server");
+}
+
+static json_t *dataset_json(struct agent *a, struct mount *mnt, unsigned nmounts)
+{
+	struct dataset_totals t;
+
+	tree_totals(mnt->dataset, a->store, &t);
+	return json_pack("{s:s, s:I, s:I, s:I, s:b, s:I}", "url", mnt->display, "objects",
+		(json_int_t)t.files, "bytes", (json_int_t)t.bytes, "cached_bytes",
+		(json_int_t)t.cached_bytes, "is_listed", t.is_listed, "mounts", (json_int_t)nmounts);
+}
+
+static json_t *status_json(struct agent *a)
+{
+	wd_autofree struct mount **mounts = calloc(MAX_MOUNTS, sizeof(*mounts));
+	json_t *datasets = json_array(), *list = json_array();
+	unsigned n = 0;
+
+	if (!mounts)
+		return NULL;
+	wd_lock(&a->lock);
+	for (struct mount *mnt = a->mounts; mnt && n < MAX_MOUNTS; mnt = mnt->next)
+		mounts[n++] = mount_ref(mnt);
+	wd_unlock(&a->lock);
+	for (unsigned i = 0; i < n; i++) {
+		unsigned same = 0;
+		bool is_first = true;
+
+		json_array_append_new(list, mount_json(mounts[i]));
+		for (unsigned j = 0; j < n; j++) {
+			if (mounts[j]->dataset != mounts[i]->dataset)
+				continue;
+			same++;
+			if (j < i)
+				is_first = false;
+		}
+		if (is_first)
+			json_array_append_new(datasets, dataset_json(a, mounts[i], same));
+	}
+	for (unsigned i = 0; i < n; i++)
+		mount_unref(mounts[i]);
+	return json_pack("{s:s, s:I, s:o, s:o, s:o}", "version", WD_VERSION, "pid", (json_int_t)getpid(),
+		"cache", cache_json(a), "datasets", datasets, "mounts", list);
+}
+
+static void status_job(void *arg)
+{
+	struct ask *ask = arg;
+	json_t *root = status_json(ask->agent);
+	wd_autofree char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+	wd_autoclose int fd = memfd_create("warpdrive-status", MFD_CLOEXEC);
+	struct wd_msg *m = hub_scratch();
+
+	json_decref(root);
+	if (!text || fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text)) {
+		conn_reply_error(ask->conn, WD_MSG_STATUS, ask->id, -ENOMEM, "status: out of memory");
+	} else {
+		wd_msg_start_reply(m, WD_MSG_STATUS, ask->id, 0);
+		wd_put_fd(m, fd);
+		conn_send(ask->conn, m);
+	}
+	conn_unref(ask->conn);
+	free(ask);
+}
+
+void status_on_request(struct agent *a, struct conn *c, uint64_t id)
+{
+	struct ask *ask = calloc(1, sizeof(*ask));
+
+	if (!ask) {
+		conn_reply_error(c, WD_MSG_STATUS, id, -ENOMEM, "status: out of memory");
+		return;
+	}
+	*ask = (struct ask){a, conn_ref(c), id};
+	jobs_run(a->jobs, status_job, ask);
+}
+
+static void print_origin(FILE *out)
+{
+	static const char *const ops[] = {"list", "head", "get"};
+
+	fputs("# HELP warpdrive_origin_requests_total Requests sent to origins, retries included\n"
+	      "# TYPE warpdrive_origin_requests_total counter\n",
+		out);
+	for (int i = 0; i < ORIGIN_OP_COUNT; i++)
+		fprintf(out, "warpdrive_origin_requests_total{op=\"%s\"} %llu\n", ops[i],
+			(unsigned long long)atomic_load(&origin_stats.requests[i]));
+	fputs("# HELP warpdrive_origin_errors_total Requests that origins answered with a fault, or not at all\n"
+	      "# TYPE warpdrive_origin_errors_total counter\n",
+		out);
+	for (int i = 0; i < ORIGIN_OP_COUNT; i++)
+		fprintf(out, "warpdrive_origin_errors_total{op=\"%s\"} %llu\n", ops[i],
+			(unsigned long long)atomic_load(&origin_stats.errors[i]));
+	metrics_print_one(out, "warpdrive_origin_retries_total", "counter", "Requests tried again",
+		atomic_load(&origin_stats.retries));
+	metrics_print_one(out, "warpdrive_origin_bytes_total", "counter",
+		"Bytes of object data received from origins", atomic_load(&origin_stats.bytes));
+}
+
+static void print_cache(struct agent *a, FILE *out)
+{
+	struct store_stats s;
+
+	store_get_stats(a->store, &s);
+	metrics_print_one(out, "warpdrive_cache_used_bytes", "gauge", "Bytes charged to the cache", s.used_bytes);
+	metrics_print_one(out, "warpdrive_cache_admitted_bytes", "gauge",
+		"Bytes admitted to the cache and still on their way", s.admitted_bytes);
+	metrics_print_one(out, "warpdrive_cache_limit_bytes", "gauge", "Most bytes the cache may hold",
+		s.limit_bytes);
+	metrics_print_one(out, "warpdrive_cache_free_bytes", "gauge",
+		"Free bytes of the cache's file system", s.free_bytes);
+	metrics_print_one(out, "warpdrive_cache_objects", "gauge", "Objects in the cache", s.objects);
+	metrics_print_one(out, "warpdrive_cache_evicted_objects_total", "counter", "Objects evicted",
+		s.evicted_objects);
+	metrics_print_one(out, "warpdrive_cache_evicted_bytes_total", "counter", "Bytes evicted",
+		s.evicted_bytes);
+	metrics_print_one(out, "warpdrive_cache_refused_bytes_total", "counter",
+		"Bytes that found no room in the cache", s.refused_bytes);
+	metrics_print_one(out, "warpdrive_cache_io_errors_total", "counter", "Errors of the cache disk",
+		s.io_errors);
+	metrics_print_one(out, "warpdrive_cache_is_broken", "gauge",
+		"1 while the cache disk gives errors and nothing is admitted", s.is_broken);
+}
+
+void status_print_metrics(struct agent *a, FILE *out)
+{
+	struct fetcher_stats f;
+	struct meta_stats meta;
+	unsigned mounts = 0;
+
+	metrics_print(out);
+	print_origin(out);
+	print_cache(a, out);
+	fetcher_get_stats(a->fetcher, &f);
+	metrics_print_one(out, "warpdrive_agent_waiting_reads", "gauge", "Reads that wait for bytes", f.waits);
+	metrics_print_one(out, "warpdrive_agent_prefetch_bytes", "gauge", "Bytes of prefetch under way",
+		f.prefetch_bytes);
+	meta_get_stats(a->meta, &meta);
+	metrics_print_one(out, "warpdrive_meta_commits_total", "counter", "Commits of the metadata", meta.commits);
+	metrics_print_one(out, "warpdrive_meta_damaged_records_total", "counter",
+		"Metadata records whose checksum was wrong; treated as absent", meta.damaged);
+	wd_lock(&a->lock);
+	for (struct mount *mnt = a->mounts; mnt; mnt = mnt->next)
+		mounts++;
+	wd_unlock(&a->lock);
+	metrics_print_one(out, "warpdrive_mounts", "gauge", "Mounts served", mounts);
+	fprintf(out,
+		"# HELP warpdrive_build_info The build\n# TYPE warpdrive_build_info gauge\n"
+		"warpdrive_build_info{version=\"%s\"} 1\n",
+		WD_VERSION);
+}

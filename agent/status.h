@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_STATUS_H
+#define WD_AGENT_STATUS_H
+/* What the agent says of itself: the JSON of WD_MSG_STATUS and the Prometheus text of /metrics. */
+#include <stdio.h>
+
+#include "agent/agent.h"
+
+/* Answers a STATUS request; runs as a job. Takes its own reference to c. */
+void status_on_request(struct agent *a, struct conn *c, uint64_t id);
+void status_print_metrics(struct agent *a, FILE *out);
+
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_STORE_H
+#define WD_AGENT_STORE_H
+/*
+ * The cache on disk: one sparse file per object version.
+ *
+ *	<dir>/objects/ab/<id>      the bytes; size = object size
+ *	<dir>/objects/ab/<id>.map  while partial: header and a 16-byte entry per block
+ *
+ * The store knows bytes, blocks and space; what an object means, and who fetches it, is others'
+ * business. An object is in memory while somebody holds a reference; a reference also keeps it from
+ * being evicted. At rest it is a record in the metadata (META_OBJECTS, META_LRU) and its files, so
+ * that start-up reads neither the tree nor all records.
+ *
+ * Writing a block: object_pwrite() its bytes, then object_commit() it with its hash: the map entry is
+ * written before the live bit is set, so a kill at any point leaves only whole blocks marked present.
+ * Space is charged by object blocks (256 KiB, the last one by its length, rounded up to 4 KiB) plus
+ * the map, and is admitted before it is used: used + admitted never exceeds the limit, and the file
+ * system keeps at least the free floor.
+ *
+ * Thread-safe. Lock order: store.lock, then object.lock. No lock is held over file I/O.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/meta.h"
+#include "common/err.h"
+#include "common/mountmem.h"
+
+struct object_id {
+	unsigned char b[16];
+};
+
+struct store;
+struct object;
+
+struct store_config {
+	const char *dir;
+	uint64_t limit_bytes;	   /* size of the cache; 0: 90% of the file system */
+	uint64_t free_floor_bytes; /* file system space that is never taken */
+	/* Called on the evictor thread, no lock held, may block (bounded): give back what pools hold
+	 * on to for an object that nobody has open (idle backing ids). 0 when every such reference
+	 * is dropped, -EBUSY when the object is in use after all. May be NULL. */
+	int (*reclaim)(void *arg, const struct object_id *id);
+	void *reclaim_arg;
+};
+
+struct store_stats {
+	uint64_t used_bytes, admitted_bytes, limit_bytes, free_bytes; /* free of the file system */
+	uint64_t objects, evicted_objects, evicted_bytes, refused_bytes, io_errors;
+	bool is_broken; /* the disk gave errors: nothing is admitted until it works again */
+};
+
+/* `meta` is borrowed. The directory is created when missing (mode 0700); an unwritable or full one
+ * is an error that names it. */
+int store_open(const struct store_config *config, struct meta *meta, struct store **ret_store,
+	struct wd_err *err);
+void store_close(struct store *s);
+void store_get_stats(struct store *s, struct store_stats *ret_stats);
+
+/* hash of origin URL, key, and version: every string that tells bytes apart */
+void object_id_make(const void *text, size_t len, struct object_id *ret_id);
+void object_id_format(const struct object_id *id, char out[33]);
+
+/*
+ * A reference to the object, loading its record or beginning an empty one (size as given; a record of
+ * another size is dropped). Touches no data file until something is written or opened.
+ */
+int store_get(struct store *s, const struct object_id *id, uint64_t size, struct object **ret_object,
+	struct wd_err *err);
+struct object *object_ref(struct object *o);
+/* The last one writes the last use into META_LRU. */
+void object_unref(struct object *o);
+
+/* References that are pools' (idle backing ids): they may be reclaimed for an eviction. */
+void object_pool(struct object *o);   /* one of the references becomes a pool's */
+void object_unpool(struct object *o); /* and a user's again */
+
+const struct object_id *object_id(const struct object *o);
+uint64_t object_size(const struct object *o);
+bool object_is_complete(const struct object *o); /* a size of 0 is complete from the start */
+bool object_has(const struct object *o, uint64_t offset, uint64_t len);
+bool object_has_block(const struct object *o, uint32_t block);
+uint64_t object_present_bytes(const struct object *o);
+/* The same of an object that may not be in memory; *ret_present 0 when unknown. */
+void store_peek(struct store *s, const struct object_id *id, uint64_t size, uint64_t *ret_present);
+
+/* Fresh descriptors (caller closes): the cache file read-only, and the live map (partial only). */
+int object_open_file(struct object *o, struct wd_err *err);
+int object_open_map(struct object *o, struct wd_err *err);
+
+/*
+ * Asks for room for `bytes` more of object o. Calls cb(arg, 0) at once when there is room, else later on
+ * the evictor thread with 0 or -ENOSPC (nothing evictable is left, or the disk is broken): then read
+ * through. What was admitted and not committed is given back by store_unadmit. cb may be called before
+ * store_admit returns.
+ */
+void store_admit(struct store *s, struct object *o, uint64_t bytes, void (*cb)(void *arg, int status),
+	void *arg);
+void store_unadmit(struct store *s, struct object *o, uint64_t bytes);
+
+/* Bytes of admitted blocks, not yet present. -errno on a disk error (counted; ENOSPC too). */
+int object_pwrite(struct object *o, const void *data, size_t len, uint64_t offset);
+/* Block `block` is whole: record its hash (XXH3-64), make it present, turn admitted into used. The last
+ * one folds the map away. Idempotent. */
+int object_commit(struct object *o, uint32_t block, uint64_t hash);
+/* Admitted bytes of one block of o: what commit will charge. */
+uint64_t object_block_charge(const struct object *o, uint32_t block);
+
+/* A whole small object (admitted by its block charges): written aside, renamed, complete. */
+int object_put(struct object *o, const void *data, size_t len);
+
+/* Checks a present block against its recorded hash: 0, -EILSEQ (the bit is cleared), -EIO. */
+int object_verify(struct object *o, uint32_t block);
+
+/* Drops an object that nobody uses: -EBUSY when somebody does. */
+int store_evict(struct store *s, const struct object_id *id);
+
+/* Calls back with every object id and its present bytes, oldest use first (status, tests). */
+typedef bool (*store_visit)(void *arg, const struct object_id *id, uint64_t size, uint64_t present);
+int store_scan(struct store *s, store_visit visit, void *arg);
+
+#endif

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The evictor thread makes room when admissions wait for it: along META_LRU, oldest first, whole objects
+ * that no user references; those in a pool are asked back first (config.reclaim).
+ *
+ * It also probes a broken disk, removes the maps of completed small objects once their records are
+ * committed (folding), and makes some room when the disk said full. It calls back, reads and removes
+ * without locks. Woken by the condition `wake`; stops by is_stopping, refusing what waits.
+ */
+#include "agent/store_internal.h"
+
+#include <errno.h>
+
+#include "common/log.h"
+
+#define PROBE_INTERVAL_NS (5 * 1000000000LL)
+#define HEADROOM_FROM ((uint64_t)1 << 30) /* caches from this size on are evicted a bit further */
+#define HEADROOM_MAX ((uint64_t)256 << 20)
+
+/* ---- evicting one object ---- */
+
+/* Makes the object at rest this thread's own (busy), or says why not. *ret_o is new when the object is not
+ * in memory; use is what the caller believes its last use to be, or NULL. */
+static int take(struct store *s, const struct object_id *id, const struct last_use *use,
+	struct object **ret_o, bool *ret_is_new)
+{
+	struct object *o;
+	int rc = 0;
+
+	wd_lock(&s->lock);
+	o = store_find_locked(s, id);
+	*ret_is_new = !o;
+	if (o && (o->is_busy || (use && memcmp(&o->use, use, sizeof(*use)) != 0))) {
+		rc = -EBUSY; /* or used since: its turn comes later */
+	} else if (o && o->refs > 0) {
+		rc = o->refs == o->pool_refs ? -EAGAIN : -EBUSY;
+	} else if (o) {
+		store_unidle_locked(s, o);
+		store_untouch_locked(s, o);
+		o->is_busy = true;
+	} else if ((o = object_new(s, id, 0)) != NULL) {
+		o->is_busy = true;
+		HASH_ADD(hh, s->table, id, sizeof(o->id), o);
+	} else {
+		rc = -ENOMEM;
+	}
+	wd_unlock(&s->lock);
+	*ret_o = o;
+	return rc;
+}
+
+/* Fills in what the record knows about an object that is not in memory. */
+static int look_up(struct store *s, struct object *o, const struct last_use *use)
+{
+	struct record rec;
+	int rc = record_read(s->meta, &o->id, &rec);
+
+	if (rc == 0 && use && memcmp(&rec.use, use, sizeof(*use)) != 0) {
+		unsigned char key[LRU_KEY_LEN];
+		struct meta_op op = {META_LRU, key, LRU_KEY_LEN, NULL, 0};
+
+		/* not its place in the order, or not any more */
+		lru_key(use, &o->id, key);
+		meta_apply(s->meta, &op, 1);
+		return -EBUSY;
+	}
+	if (rc < 0 && rc != -ENOENT)
+		return rc;
+	o->is_recorded = rc == 0;
+	o->charged = rc == 0 ? rec.charged : 0;
+	if (rc == 0)
+		o->recorded_use = rec.use;
+	else if (use)
+		o->recorded_use = *use; /* a place in the order without a record: clean it up */
+	return rc == -ENOENT && !use ? -ENOENT : 0;
+}
+
+/* Ends what take() began: the object is gone (is_gone), or goes back to where it was. */
+static void give_back(struct store *s, struct object *o, bool is_gone, bool is_new)
+{
+	wd_lock(&s->lock);
+	o->is_busy = false;
+	if (is_gone) {
+		s->used -= o->charged;
+		s->nobjects -= o->is_recorded;
+		s->evicted_objects++;
+		s->evicted_bytes += o->charged;
+		s->sample_ns = 0;
+	}
+	if (is_gone || is_new) {
+		HASH_DEL(s->table, o);
+	} else {
+		o->is_idle = true;
+		DL_APPEND(s->idle, o);
+		s->nidle++;
+		if (memcmp(&o->use, &o->recorded_use, sizeof(o->use)) != 0)
+			store_touch_locked(s, o);
+	}
+	wd_cond_broadcast(&s->changed);
+	wd_unlock(&s->lock);
+	if (is_gone || is_new)
+		object_free(o);
+}
+
+static int evict(struct store *s, const struct object_id *id, const struct last_use *use)
+{
+	struct object *o;
+	bool is_new;
+	int rc = take(s, id, use, &o, &is_new);
+
+	if (rc < 0)
+		return rc;
+	rc = is_new ? look_up(s, o, use) : 0;
+	if (rc == 0) {
+		/* the files first: a record without files is noticed, files without a record are not */
+		rc = file_unlink(s, id);
+		if (rc < 0)
+			store_io_error(s, -rc, "remove a cache file");
+	}
+	if (rc == 0 && (o->is_recorded || use))
+		record_delete(s->meta, id, &o->recorded_use);
+	give_back(s, o, rc == 0, is_new);
+	meta_throttle(s->meta);
+	return rc;
+}
+
+/* Waits while nobody but the fold holds the object. True when it did hold it. */
+static bool wait_for_fold(struct store *s, const struct object_id *id)
+{
+	struct object *o;
+	bool is_held;
+
+	wd_lock(&s->lock);
+	o = store_find_locked(s, id);
+	is_held = o && o->refs == 1 && (o->is_folding || s->is_folding);
+	if (is_held) {
+		uint64_t seq = s->folded_seq;
+
+		s->fold_ns = 0;
+		evict_wake_locked(s);
+		while (s->folded_seq == seq)
+			wd_cond_wait(&s->changed, &s->lock);
+	}
+	wd_unlock(&s->lock);
+	return is_held;
+}
+
+int store_evict(struct store *s, const struct object_id *id)
+{
+	int rc;
+
+	do
+		rc = evict(s, id, NULL);
+	while (rc == -EBUSY && wait_for_fold(s, id));
+	return rc == -EAGAIN ? -EBUSY : rc;
+}
+
+/* ---- walking along the last uses ---- */
+
+static bool collect(void *arg, const void *key, size_t key_len, const void *value, size_t len)
+{
+	struct lru_walk *w = arg;
+
+	if (key_len == LRU_KEY_LEN)
+		memcpy(w->keys[w->nkeys++], key, key_len);
+	return w->nkeys < CANDIDATES;
+}
+
+static void restart_walk(struct lru_walk *w)
+{
+	w->nkeys = w->pos = 0;
+	w->last_len = 0;
+	w->is_end = false;
+}
+
+/* The next object in the order; false at the end. Old pages of the walk are fine: evict() compares. */
+static bool next_candidate(struct store *s, struct last_use *ret_use, struct object_id *ret_id)
+{
+	struct lru_walk *w = &s->walk;
+
+	if (w->pos == w->nkeys) {
+		if (w->is_end)
+			return false;
+		if (w->last_len == 0)
+			store_write_touches(s);
+		w->nkeys = w->pos = 0;
+		if (meta_scan(s->meta, META_LRU, w->last, w->last_len, collect, w) < 0)
+			w->nkeys = 0;
+		w->is_end = w->nkeys < CANDIDATES;
+		if (w->nkeys == 0)
+			return false;
+		memcpy(w->last, w->keys[w->nkeys - 1], LRU_KEY_LEN);
+		w->last[LRU_KEY_LEN] = 0;
+		w->last_len = LRU_KEY_LEN + 1;
+	}
+	lru_key_parse(w->keys[w->pos++], ret_use, ret_id);
+	return true;
+}
+
+/* Evicts the oldest object that can be; false when there is none from here to the end of the walk. */
+static bool evict_next(struct store *s)
+{
+	struct last_use use;
+	struct object_id id;
+
+	while (next_candidate(s, &use, &id)) {
+		int rc = evict(s, &id, &use);
+
+		if (rc == -EAGAIN && s->config.reclaim &&
+			s->config.reclaim(s->config.reclaim_arg, &id) == 0)
+			rc = evict(s, &id, NULL); /* giving it back was a use of its own */
+		if (rc == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Evicts until there is room for bytes. False when a whole walk did not get there. */
+static bool make_room(struct store *s, uint64_t bytes)
+{
+	uint64_t headroom = s->limit >= HEADROOM_FROM ? s->limit / 256 : 0, gen = 0;
+	bool is_fresh = false, is_enough;
+
+	if (headroom > HEADROOM_MAX)
+		headroom = HEADROOM_MAX;
+	for (;;) {
+		admit_sample(s);
+		wd_lock(&s->lock);
+		is_enough = has_room_locked(s, bytes + headroom);
+		if (!is_fresh)
+			gen = s->idle_gen;
+		wd_unlock(&s->lock);
+		if (is_enough)
+			return true;
+		if (evict_next(s))
+			continue;
+		if (is_fresh)
+			break;
+		restart_walk(&s->walk);
+		is_fresh = true;
+	}
+	restart_walk(&s->walk);
+	wd_lock(&s->lock);
+	is_enough = has_room_locked(s, bytes);
+	if (!is_enough)
+		s->hopeless_gen = gen;
+	wd_unlock(&s->lock);
+	return is_enough;
+}
+
+/* ---- the thread ---- */
+
+/* True when the disk may be used. At most one write every few seconds finds out. */
+static bool probe(struct store *s)
+{
+	int64_t now = wd_now_ns();
+	bool is_due;
+	int rc;
+
+	wd_lock(&s->lock);
+	if (!s->is_broken) {
+		wd_unlock(&s->lock);
+		return true;
+	}
+	is_due = now >= s->probe_ns;
+	if (is_due)
+		s->probe_ns = now + PROBE_INTERVAL_NS;
+	wd_unlock(&s->lock);
+	rc = is_due ? file_probe(s) : -EIO;
+	if (rc < 0)
+		return false;
+	wd_lock(&s->lock);
+	s->is_broken = false;
+	wd_unlock(&s->lock);
+	wd_info("cache '%s': the disk works again", s->dir);
+	return true;
+}
+
+/* Removes maps whose objects are complete, after the records that say so are on disk. */
+static void fold(struct store *s)
+{
+	struct object *o, *next;
+	bool is_safe;
+
+	wd_lock(&s->lock);
+	o = s->folds;
+	s->folds = NULL;
+	s->is_folding = o != NULL;
+	wd_unlock(&s->lock);
+	if (!o)
+		return;
+	is_safe = meta_flush(s->meta) == 0;
+	for (; o; o = next) {
+		wd_lock(&s->lock);
+		next = o->fold_next;
+		wd_unlock(&s->lock);
+		if (is_safe)
+			object_fold(o);
+		wd_lock(&s->lock);
+		o->is_folding = false;
+		wd_unlock(&s->lock);
+		object_unref(o);
+	}
+	wd_lock(&s->lock);
+	s->is_folding = false;
+	s->folded_seq++;
+	wd_cond_broadcast(&s->changed);
+	wd_unlock(&s->lock);
+}
+
+/* Answers the first in the queue, or all of it. */
+static void serve(struct store *s)
+{
+	uint64_t need;
+
+	if (!probe(s)) {
+		admit_refuse_all(s);
+		return;
+	}
+	admit_sample(s);
+	if (admit_first(s, &need))
+		return;
+	fold(s); /* what waits for that is held by a reference */
+	if (!make_room(s, need))
+		admit_refuse_all(s);
+}
+
+static bool is_over_locked(const struct store *s) WD_REQUIRES(s->lock)
+{
+	return s->used + s->admitted > s->limit;
+}
+
+static void shrink(struct store *s)
+{
+	uint64_t before, goal;
+	bool is_over, is_done;
+
+	wd_lock(&s->lock);
+	is_over = is_over_locked(s);
+	before = s->evicted_bytes;
+	goal = s->shrink_bytes;
+	s->shrink_bytes = 0;
+	wd_unlock(&s->lock);
+	restart_walk(&s->walk);
+	do {
+		wd_lock(&s->lock);
+		is_done = s->evicted_bytes - before >= goal;
+		wd_unlock(&s->lock);
+	} while (!is_done && evict_next(s));
+	if (is_over)
+		(void)make_room(s, 0);
+}
+
+static void *run_evictor(void *arg)
+{
+	struct store *s = arg;
+
+	wd_lock(&s->lock);
+	for (;;) {
+		bool has_fold = s->folds && (s->is_stopping || wd_now_ns() >= s->fold_ns);
+		bool has_work = s->queue != NULL;
+		bool must_shrink =
+			s->shrink_bytes || (is_over_locked(s) && s->hopeless_gen != s->idle_gen);
+
+		if (s->is_stopping && !s->folds)
+			break;
+		if (!has_fold && !has_work && !must_shrink) {
+			if (s->folds)
+				(void)wd_cond_wait_until(&s->wake, &s->lock, s->fold_ns);
+			else
+				wd_cond_wait(&s->wake, &s->lock);
+			continue;
+		}
+		wd_unlock(&s->lock);
+		if (has_fold)
+			fold(s);
+		else if (has_work)
+			serve(s);
+		else
+			shrink(s);
+		wd_lock(&s->lock);
+	}
+	wd_unlock(&s->lock);
+	admit_refuse_all(s);
+	return NULL;
+}
+
+void evict_wake_locked(struct store *s)
+{
+	wd_cond_signal(&s->wake);
+}
+
+int evict_start(struct store *s)
+{
+	return -pthread_create(&s->evictor, NULL, run_evictor, s);
+}
+
+void evict_stop(struct store *s)
+{
+	wd_lock(&s->lock);
+	s->is_stopping = true;
+	evict_wake_locked(s);
+	wd_unlock(&s->lock);
+	pthread_join(s->evictor, NULL);
+}

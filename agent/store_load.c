@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From disk to memory: an object at its first reference, and the sums of the whole cache at start.
+ *
+ * An object that is being loaded is busy: nobody else looks at it, and its files are read without a
+ * lock. What does not fit together (no file, another size, a damaged map) begins empty and is said
+ * once; it costs a fetch, never a wrong byte.
+ *
+ * At start the records are summed up. Only the maps of objects that were being written when the agent
+ * was killed are read, to know what they take; no directory is.
+ */
+#include "agent/store_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+
+#define SETTLE_MAX 4096 /* maps read at start; the rest when they are next used */
+
+/* The object is busy: nobody else looks at it. */
+static void mark_loaded(void *arg, uint32_t block, uint64_t hash) WD_NO_ANALYSIS
+{
+	object_mark_locked(arg, block, hash);
+}
+
+static uint64_t present_charge(const struct object *o)
+{
+	uint64_t sum = map_charge(o->nblocks);
+
+	for (uint32_t i = 0; i < o->nblocks; i++)
+		if (object_has_block(o, i))
+			sum += block_charge(o, i);
+	return sum;
+}
+
+/* The bits from the map; -ENOENT when there is none that fits. */
+static int load_map(struct object *o)
+{
+	wd_autoclose int fd = file_open(o->store, &o->id, ".map", O_RDONLY);
+	int rc;
+
+	if (fd < 0)
+		return fd;
+	rc = map_check_header(fd, &o->id, o->size);
+	if (rc == 0)
+		rc = map_load(fd, &o->id, o->nblocks, mark_loaded, o);
+	return rc == -EILSEQ ? -ENOENT : rc;
+}
+
+/* What is on disk is of no use: the object begins empty. */
+static void load_nothing(struct object *o, const struct record *rec)
+{
+	struct store *s = o->store;
+	_Atomic uint64_t *bits = atomic_load(&o->bits);
+
+	(void)file_unlink(s, &o->id);
+	for (uint32_t i = 0; bits && i < (o->nblocks + 63) / 64; i++)
+		atomic_store(&bits[i], 0);
+	atomic_store(&o->present, 0);
+	if (!rec)
+		return;
+	wd_warn("cache: the files of an object under '%s/objects' are missing or damaged: it is "
+		"fetched anew",
+		s->dir);
+	record_delete(s->meta, &o->id, &rec->use);
+	wd_lock(&s->lock);
+	s->used -= rec->charged;
+	s->nobjects--;
+	wd_unlock(&s->lock);
+}
+
+/* `charged` is what the accounts had before. */
+static void load_done(struct object *o, const struct record *rec, uint64_t charged, uint32_t flags)
+{
+	struct store *s = o->store;
+
+	wd_lock(&s->lock);
+	wd_lock(&o->lock);
+	o->is_created = true;
+	o->is_recorded = rec != NULL;
+	o->has_map = (flags & RECORD_HAS_MAP) != 0;
+	o->is_marked = (flags & RECORD_IN_USE) != 0;
+	if (rec)
+		o->use = o->recorded_use = rec->use;
+	else
+		store_touch_locked(s, o);
+	o->charged = charged;
+	s->used += charged - (rec ? rec->charged : 0);
+	if (flags & RECORD_COMPLETE)
+		atomic_store(&o->is_complete, true);
+	else if (atomic_load(&o->present) == o->size)
+		object_complete_locked(s, o);
+	else if (!rec)
+		record_write_locked(s, o);
+	else
+		o->is_dirty = charged != rec->charged;
+	wd_unlock(&o->lock);
+	wd_unlock(&s->lock);
+}
+
+int object_load(struct object *o)
+{
+	struct store *s = o->store;
+	struct record rec;
+	int found = record_read(s->meta, &o->id, &rec), rc;
+
+	if (found == 0 && (rec.flags & RECORD_COMPLETE) && rec.size == o->size &&
+		file_has_size(s, &o->id, o->size)) {
+		memcpy(o->hashes, rec.hashes, sizeof(rec.hashes));
+		atomic_store(&o->present, o->size);
+		load_done(o, &rec, rec.charged, rec.flags);
+		return 0;
+	}
+	if (o->size == 0 && found != 0)
+		return 0;
+	rc = object_alloc_bits(o);
+	if (rc < 0)
+		return rc;
+	/* a partial object whose record was still in the batch when the agent was killed is adopted; its
+	 * bytes need not have reached the disk if the machine went down */
+	if (found < 0 && (found != -ENOENT || meta_was_unclean(s->meta)))
+		return 0;
+	rc = found == 0 && (rec.size != o->size || (rec.flags & RECORD_COMPLETE)) ? -ENOENT
+									     : load_map(o);
+	if (rc == -ENOMEM)
+		return rc;
+	if (rc == 0 && file_has_size(s, &o->id, o->size))
+		load_done(o, found == 0 ? &rec : NULL, present_charge(o),
+			RECORD_HAS_MAP | (found == 0 ? rec.flags & RECORD_IN_USE : 0));
+	else if (rc != -ENOENT || found == 0)
+		load_nothing(o, found == 0 ? &rec : NULL);
+	return 0;
+}
+
+/* ---- the whole cache, at start ---- */
+
+struct totals {
+	uint64_t used, nobjects;
+	struct unsettled {
+		struct object_id id;
+		uint64_t size;
+	} unsettled[SETTLE_MAX];
+	unsigned nunsettled;
+};
+
+static bool add_record(void *arg, const void *key, size_t key_len, const void *value, size_t len)
+{
+	struct totals *t = arg;
+	struct record rec;
+
+	if (key_len != sizeof(struct object_id) || !record_decode(value, len, &rec))
+		return true;
+	t->used += rec.charged;
+	t->nobjects++;
+	if ((rec.flags & RECORD_IN_USE) && t->nunsettled < SETTLE_MAX) {
+		struct unsettled *u = &t->unsettled[t->nunsettled++];
+
+		memcpy(&u->id, key, key_len);
+		u->size = rec.size;
+	}
+	return true;
+}
+
+int store_load_totals(struct store *s, struct wd_err *err)
+{
+	wd_autofree struct totals *t = calloc(1, sizeof(*t));
+	int rc = t ? meta_scan(s->meta, META_OBJECTS, NULL, 0, add_record, t) : -ENOMEM;
+
+	if (rc < 0)
+		return wd_err_sys(err, -rc, "read the records of cache '%s'", s->dir);
+	wd_lock(&s->lock);
+	s->used = t->used;
+	s->nobjects = t->nobjects;
+	wd_unlock(&s->lock);
+	/* loading one corrects its charge, letting it go records that */
+	for (unsigned i = 0; i < t->nunsettled; i++) {
+		struct object *o;
+
+		if (store_get(s, &t->unsettled[i].id, t->unsettled[i].size, &o, NULL) == 0)
+			object_unref(o);
+	}
+	if (t->nobjects > 0)
+		return 0;
+	rc = file_probe(s);
+	if (rc == -ENOSPC || rc == -EDQUOT)
+		return wd_err_set(err, -rc,
+			"cache directory '%s': the file system is full: make room or take another "
+			"directory",
+			s->dir);
+	return rc < 0 ? wd_err_sys(err, -rc, "write to cache directory '%s'", s->dir) : 0;
+}

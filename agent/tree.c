@@ -1,0 +1,659 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Lookups, attributes and directory reads over what the metadata knows, and the decision when to ask
+ * the origin. Questions to the origin are single-flight per (directory, name): the first asker is
+ * the leader, the others sleep on the dataset's condition and take the leader's result.
+ *
+ * Locks: tree->lock (the list of datasets), dataset->lock (flights and counters). Neither is held
+ * over a question to the origin or a metadata call.
+ */
+#include "agent/tree.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/metrics.h"
+#include "agent/tree_internal.h"
+#include "common/cleanup.h"
+#include "common/log.h"
+
+#define LOOKUP_PAGES 20	       /* a listing made for a lookup gives up after this many pages */
+#define BIG_DIR_MS (10 * 60000) /* and is not tried again for this long */
+
+struct tree *tree_new(struct meta *meta, const struct settings *settings)
+{
+	struct tree *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->meta = meta;
+	t->settings = settings;
+	wd_mutex_init(&t->lock);
+	return t;
+}
+
+/* ---- datasets ---- */
+
+struct dataset_record {
+	uint64_t root;
+};
+
+static void dataset_free(struct dataset *ds)
+{
+	if (!ds)
+		return;
+	origin_close(ds->origin);
+	free(ds->place);
+	free(ds->identity);
+	wd_cond_done(&ds->landed);
+	wd_mutex_done(&ds->lock);
+	free(ds);
+}
+
+/* The dataset's root id, remembered from earlier or begun now. */
+static int load_root(struct tree *t, struct dataset *ds)
+{
+	char text[2048];
+	struct object_id key;
+	struct dataset_record record;
+	struct node node = {.is_dir = true};
+	struct node_links links;
+	size_t len;
+	int n = snprintf(text, sizeof(text), "%s\n%s", ds->place, ds->identity);
+
+	if (n < 0 || (size_t)n >= sizeof(text))
+		return -ENAMETOOLONG;
+	object_id_make(text, (size_t)n, &key);
+	if (meta_get(t->meta, META_DATASETS, key.b, sizeof(key.b), &record, sizeof(record), &len) == 0 &&
+		len == sizeof(record) && node_load(t->meta, record.root, &node, &links) == 0) {
+		ds->root = record.root;
+		return 0;
+	}
+	ds->root = record.root = meta_next_id(t->meta);
+	node = (struct node){.is_dir = true, .node = ds->root, .ino = ds->root};
+	links = (struct node_links){.dataset = ds->root};
+	node_save(t->meta, &node, &links);
+	meta_put(t->meta, META_DATASETS, key.b, sizeof(key.b), &record, sizeof(record));
+	return 0;
+}
+
+static struct dataset *find_dataset_locked(struct tree *t, const char *place, const char *identity)
+	WD_REQUIRES(t->lock)
+{
+	for (struct dataset *ds = t->datasets; ds; ds = ds->next)
+		if (strcmp(ds->place, place) == 0 && strcmp(ds->identity, identity) == 0)
+			return ds;
+	return NULL;
+}
+
+int tree_dataset(struct tree *t, struct origin *origin, const char *place, const char *identity,
+	bool is_indexed, struct dataset **ret_ds, struct wd_err *err)
+{
+	struct dataset *ds = calloc(1, sizeof(*ds)), *known;
+	int rc = -ENOMEM;
+
+	if (ds) {
+		ds->tree = t;
+		ds->origin = origin;
+		ds->place = strdup(place);
+		ds->identity = strdup(identity);
+		ds->is_indexed = is_indexed;
+		ds->refs = 1;
+		wd_mutex_init(&ds->lock);
+		wd_cond_init(&ds->landed);
+		rc = ds->place && ds->identity ? load_root(t, ds) : -ENOMEM;
+	} else {
+		origin_close(origin);
+	}
+	if (rc < 0) {
+		dataset_free(ds);
+		return wd_err_sys(err, -rc, "open dataset '%s'", place);
+	}
+	tree_reap(t);
+	wd_lock(&t->lock);
+	known = find_dataset_locked(t, place, identity);
+	if (known) {
+		known->refs++;
+	} else {
+		ds->next = t->datasets;
+		t->datasets = ds;
+	}
+	wd_unlock(&t->lock);
+	if (known)
+		dataset_free(ds);
+	*ret_ds = known ? known : ds;
+	return 0;
+}
+
+struct dataset *dataset_ref(struct dataset *ds)
+{
+	wd_lock(&ds->tree->lock);
+	ds->refs++;
+	wd_unlock(&ds->tree->lock);
+	return ds;
+}
+
+void dataset_unref(struct dataset *ds)
+{
+	if (!ds)
+		return;
+	struct tree *t = ds->tree;
+
+	wd_lock(&t->lock);
+	if (--ds->refs == 0) {
+		struct dataset **p = &t->datasets;
+
+		while (*p != ds)
+			p = &(*p)->next;
+		*p = ds->next;
+		ds->next = t->dead;
+		t->dead = ds;
+	}
+	wd_unlock(&t->lock);
+}
+
+void tree_reap(struct tree *t)
+{
+	struct dataset *dead, *next;
+
+	wd_lock(&t->lock);
+	dead = t->dead;
+	t->dead = NULL;
+	wd_unlock(&t->lock);
+	for (; dead; dead = next) {
+		next = dead->next;
+		dataset_free(dead);
+	}
+}
+
+void tree_free(struct tree *t)
+{
+	if (!t)
+		return;
+	tree_reap(t);
+	wd_mutex_done(&t->lock);
+	free(t);
+}
+
+struct origin *dataset_origin(const struct dataset *ds)
+{
+	return ds->origin;
+}
+
+const char *dataset_identity(const struct dataset *ds)
+{
+	return ds->identity;
+}
+
+uint64_t dataset_id(const struct dataset *ds)
+{
+	return ds->root;
+}
+
+/* ---- single flight ---- */
+
+static struct flight *find_flight_locked(struct dataset *ds, uint64_t dir, const char *name)
+	WD_REQUIRES(ds->lock)
+{
+	for (struct flight *f = ds->flights; f; f = f->next)
+		if (f->dir == dir && strcmp(f->name, name) == 0)
+			return f;
+	return NULL;
+}
+
+static void flight_unref_locked(struct flight *f)
+{
+	if (--f->refs == 0)
+		free(f);
+}
+
+/* The leader gets the flight and must end it with flight_land; a follower waits, gets NULL and the
+ * leader's status. */
+static struct flight *flight_join(struct dataset *ds, uint64_t dir, const char *name, int *ret_status)
+{
+	struct flight *f;
+
+	wd_lock(&ds->lock);
+	f = find_flight_locked(ds, dir, name);
+	if (f) {
+		f->refs++;
+		while (!f->is_over)
+			wd_cond_wait(&ds->landed, &ds->lock);
+		*ret_status = f->status;
+		flight_unref_locked(f);
+		wd_unlock(&ds->lock);
+		return NULL;
+	}
+	f = calloc(1, sizeof(*f));
+	if (f) {
+		f->dir = dir;
+		f->refs = 1;
+		snprintf(f->name, sizeof(f->name), "%s", name);
+		f->next = ds->flights;
+		ds->flights = f;
+	} else {
+		*ret_status = -ENOMEM;
+	}
+	wd_unlock(&ds->lock);
+	return f;
+}
+
+static void flight_land(struct dataset *ds, struct flight *f, int status)
+{
+	struct flight **p = &ds->flights;
+
+	wd_lock(&ds->lock);
+	while (*p != f)
+		p = &(*p)->next;
+	*p = f->next;
+	f->status = status;
+	f->is_over = true;
+	wd_cond_broadcast(&ds->landed);
+	flight_unref_locked(f);
+	wd_unlock(&ds->lock);
+}
+
+/* ---- what is known ---- */
+
+static uint64_t resolve(const struct dataset *ds, uint64_t node)
+{
+	return node == TREE_ROOT ? ds->root : node;
+}
+
+/* A time stamp is believed when it is younger than the TTL, or than the question itself. */
+static bool is_fresh(int64_t stamp_ms, int64_t ttl_ms, int64_t since_ms)
+{
+	int64_t now = tree_now_ms();
+
+	return stamp_ms > 0 && stamp_ms <= now + 1000 && (stamp_ms + ttl_ms > now || stamp_ms >= since_ms);
+}
+
+static uint32_t ttl_left(int64_t stamp_ms, int64_t ttl_ms)
+{
+	int64_t left = stamp_ms + ttl_ms - tree_now_ms();
+
+	return left < 0 ? 0 : left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
+}
+
+static int load_dir(struct dataset *ds, uint64_t dir, struct node *ret_node, struct node_links *ret_links)
+{
+	int rc = node_load(ds->tree->meta, dir, ret_node, ret_links);
+
+	if (rc < 0 || ret_links->dataset != ds->root)
+		return -ESTALE;
+	return ret_node->is_dir ? 0 : -ENOTDIR;
+}
+
+/* 0 found, -ENOENT known to be absent, -EAGAIN not known (any longer). */
+static int known_child(struct dataset *ds, uint64_t dir, const char *name, int64_t ttl_ms, int64_t since,
+	struct node *ret_node, uint32_t *ret_ttl_ms)
+{
+	struct child child;
+	struct node node;
+	struct node_links links;
+	int rc;
+
+	if (child_load(ds->tree->meta, dir, name, &child) == 0) {
+		if (!is_fresh(child.checked_ms, ttl_ms, since))
+			return -EAGAIN;
+		if (node_load(ds->tree->meta, child.node, ret_node, &links) < 0)
+			return -EAGAIN;
+		*ret_ttl_ms = ttl_left(child.checked_ms, ttl_ms);
+		return 0;
+	}
+	rc = load_dir(ds, dir, &node, &links);
+	if (rc < 0)
+		return rc;
+	if (!is_fresh(links.dir.listed_ms, ttl_ms, since))
+		return -EAGAIN;
+	*ret_ttl_ms = ttl_left(links.dir.listed_ms, ttl_ms);
+	return -ENOENT;
+}
+
+int tree_node(struct dataset *ds, uint64_t node, struct node *ret_node)
+{
+	struct node_links links;
+
+	if (node_load(ds->tree->meta, resolve(ds, node), ret_node, &links) < 0 || links.dataset != ds->root)
+		return -ESTALE;
+	if (node == TREE_ROOT)
+		ret_node->node = TREE_ROOT;
+	return 0;
+}
+
+/* ---- asking ---- */
+
+static bool is_big_locked(struct dataset *ds, uint64_t dir, int64_t now) WD_REQUIRES(ds->lock)
+{
+	for (int i = 0; i < BIG_DIRS; i++)
+		if (ds->big_dirs[i].dir == dir && ds->big_dirs[i].until_ms > now)
+			return true;
+	return false;
+}
+
+static bool should_list(struct dataset *ds, uint64_t dir)
+{
+	int64_t now = tree_now_ms();
+	bool is_listing;
+
+	wd_lock(&ds->lock);
+	if (now - ds->window_ms > ds->tree->settings->metadata_ttl || now < ds->window_ms) {
+		ds->window_ms = now;
+		ds->unknown_lookups = ds->listings = 0;
+		ds->has_tried_whole = false;
+	}
+	ds->unknown_lookups++;
+	is_listing = ds->is_indexed ||
+		(ds->unknown_lookups > (unsigned)ds->tree->settings->list_after_lookups &&
+			!is_big_locked(ds, dir, now));
+	wd_unlock(&ds->lock);
+	return is_listing;
+}
+
+/* One listing of dir, shared by all who want it now. */
+static int refresh_listing(struct dataset *ds, uint64_t dir, unsigned max_pages, struct wd_err *err)
+{
+	int status = 0;
+	struct flight *f = flight_join(ds, dir, "", &status);
+
+	if (!f)
+		return status < 0 ? wd_err_sys(err, -status, "list a directory") : 0;
+	status = tree_list(ds, dir, max_pages, err);
+	if (status == -E2BIG) {
+		wd_lock(&ds->lock);
+		ds->big_dirs[ds->next_big].dir = dir;
+		ds->big_dirs[ds->next_big].until_ms = tree_now_ms() + BIG_DIR_MS;
+		ds->next_big = (ds->next_big + 1) % BIG_DIRS;
+		wd_unlock(&ds->lock);
+	}
+	flight_land(ds, f, status);
+	return status;
+}
+
+static int probe_now(struct dataset *ds, const struct node *dir, const char *name, struct wd_err *err)
+{
+	char key[ORIGIN_KEY_MAX + 2];
+	enum origin_kind kind;
+	struct version version;
+	struct child child;
+	int n = snprintf(key, sizeof(key), "%s%s", dir->key, name), rc;
+
+	if (n > ORIGIN_KEY_MAX - 1)
+		return -ENOENT;
+	rc = origin_probe(ds->origin, key, &kind, &version, err);
+	if (rc < 0 && rc != -ENOENT)
+		return rc;
+	if (rc == -ENOENT || kind == ORIGIN_NONE) {
+		if (child_load(ds->tree->meta, dir->ino, name, &child) == 0)
+			child_remove(ds->tree->meta, dir->ino, name, &child);
+		return -ENOENT;
+	}
+	if (kind == ORIGIN_PREFIX) {
+		key[n++] = '/';
+		key[n] = '\0';
+	}
+	tree_upsert(ds, dir->ino, name, key, (size_t)n, kind == ORIGIN_PREFIX, &version, 0, tree_now_ms(),
+		&child);
+	return 0;
+}
+
+static int probe(struct dataset *ds, const struct node *dir, const char *name, struct wd_err *err)
+{
+	int status = 0;
+	struct flight *f = flight_join(ds, dir->ino, name, &status);
+
+	if (!f)
+		return status < 0 && status != -ENOENT ? wd_err_sys(err, -status, "look up '%s'", name)
+						       : status;
+	status = probe_now(ds, dir, name, err);
+	flight_land(ds, f, status);
+	return status;
+}
+
+int tree_lookup(struct dataset *ds, uint64_t dir_node, const char *name, int64_t ttl_ms, bool may_block,
+	struct node *ret_node, uint32_t *ret_ttl_ms, struct wd_err *err)
+{
+	uint64_t dir = resolve(ds, dir_node);
+	int64_t since = tree_now_ms();
+	struct node parent;
+	struct node_links links;
+	int rc = known_child(ds, dir, name, ttl_ms, INT64_MAX, ret_node, ret_ttl_ms);
+
+	if (rc != -EAGAIN || !may_block)
+		return rc;
+	rc = load_dir(ds, dir, &parent, &links);
+	if (rc < 0)
+		return wd_err_set(err, -rc, "look up '%s': its directory is not known any longer", name);
+	metric_inc(METRIC_LOOKUPS_ORIGIN);
+	*ret_ttl_ms = 0;
+	if (should_list(ds, dir)) {
+		rc = refresh_listing(ds, dir, LOOKUP_PAGES, err);
+		if (rc == 0) {
+			rc = known_child(ds, dir, name, ttl_ms, since, ret_node, ret_ttl_ms);
+			if (rc != -EAGAIN)
+				return rc;
+		} else if (rc != -E2BIG) {
+			return rc;
+		}
+	}
+	rc = probe(ds, &parent, name, err);
+	if (rc < 0)
+		return rc;
+	rc = known_child(ds, dir, name, ttl_ms, since, ret_node, ret_ttl_ms);
+	return rc == -EAGAIN ? -ENOENT : rc;
+}
+
+/* ---- reading a directory ---- */
+
+#define READDIR_BATCH 256
+
+struct batch {
+	uint64_t dir;
+	unsigned count;
+	uint64_t cookies[READDIR_BATCH];
+	char names[READDIR_BATCH][TREE_NAME_MAX + 1];
+};
+
+static bool batch_visit(void *arg, const void *key, size_t key_len, const void *value, size_t len)
+{
+	struct batch *b = arg;
+
+	if (key_len != 16 || key_read_u64(key) != b->dir || len > TREE_NAME_MAX)
+		return false;
+	b->cookies[b->count] = key_read_u64((const unsigned char *)key + 8);
+	memcpy(b->names[b->count], value, len);
+	b->names[b->count][len] = '\0';
+	return ++b->count < READDIR_BATCH;
+}
+
+int tree_readdir(struct dataset *ds, uint64_t dir_node, uint64_t after, int64_t ttl_ms, tree_child_cb cb,
+	void *arg, bool *ret_is_end, uint32_t *ret_ttl_ms, struct wd_err *err)
+{
+	uint64_t dir = resolve(ds, dir_node);
+	wd_autofree struct batch *b = malloc(sizeof(*b));
+	struct node node;
+	struct node_links links;
+	int rc = load_dir(ds, dir, &node, &links);
+
+	if (rc < 0 || !b)
+		return wd_err_set(err, rc < 0 ? -rc : ENOMEM, "read directory: not known any longer");
+	if (links.dir.listed_ms == 0 || (after == 0 && !is_fresh(links.dir.listed_ms, ttl_ms, INT64_MAX))) {
+		rc = refresh_listing(ds, dir, 0, err);
+		if (rc < 0)
+			return rc;
+		rc = load_dir(ds, dir, &node, &links);
+		if (rc < 0)
+			return wd_err_set(err, -rc, "read directory: it is gone");
+	}
+	*ret_ttl_ms = ttl_left(links.dir.listed_ms, ttl_ms);
+	b->dir = dir;
+	do {
+		unsigned char from[16];
+
+		b->count = 0;
+		key_u64(from, dir);
+		key_u64(from + 8, after + 1);
+		rc = meta_scan(ds->tree->meta, META_COOKIES, from, sizeof(from), batch_visit, b);
+		if (rc < 0)
+			return wd_err_sys(err, -rc, "read directory '%s'", node.key);
+		for (unsigned i = 0; i < b->count; i++) {
+			struct child child;
+			struct node_links child_links;
+
+			after = b->cookies[i];
+			if (child_load(ds->tree->meta, dir, b->names[i], &child) < 0 ||
+				node_load(ds->tree->meta, child.node, &node, &child_links) < 0)
+				continue;
+			if (!cb(arg, after, b->names[i], &node)) {
+				*ret_is_end = false;
+				return 0;
+			}
+		}
+	} while (b->count == READDIR_BATCH);
+	*ret_is_end = true;
+	return 0;
+}
+
+/* ---- versions ---- */
+
+/* The last component of a file's key. */
+static const char *base_name(const struct node *node)
+{
+	const char *slash = memrchr(node->key, '/', node->key_len);
+
+	return slash ? slash + 1 : node->key;
+}
+
+static int bind_now(struct dataset *ds, struct node *node, const struct node_links *links,
+	struct wd_err *err)
+{
+	struct version version;
+	struct child child;
+	int rc = origin_stat(ds->origin, node->key, &version, err);
+
+	if (rc == -ENOENT)
+		tree_expire(ds, node->node);
+	if (rc < 0)
+		return rc == -ENOENT ? -ESTALE : rc;
+	version.is_bound = true;
+	if (!version_equal(&node->version, &version)) {
+		tree_upsert(ds, links->parent, base_name(node), node->key, node->key_len, false, &version, 0,
+			tree_now_ms(), &child);
+		return wd_err_set(err, ESTALE, "open '%s': changed since it was listed", node->key);
+	}
+	node->version = version;
+	node_save(ds->tree->meta, node, links);
+	return 0;
+}
+
+int tree_bind(struct dataset *ds, uint64_t id, bool may_block, struct node *ret_node, struct wd_err *err)
+{
+	struct node_links links;
+	struct flight *f;
+	int status = 0;
+
+	if (node_load(ds->tree->meta, id, ret_node, &links) < 0 || links.dataset != ds->root)
+		return wd_err_set(err, ESTALE, "open: the file is not known any longer");
+	if (ret_node->is_dir)
+		return wd_err_set(err, EISDIR, "open '%s': a directory", ret_node->key);
+	if (ret_node->version.is_bound)
+		return 0;
+	if (!may_block)
+		return -EAGAIN;
+	f = flight_join(ds, id, "\n", &status);
+	if (f) {
+		status = bind_now(ds, ret_node, &links, err);
+		flight_land(ds, f, status);
+		return status;
+	}
+	if (status < 0)
+		return wd_err_sys(err, -status, "open '%s'", ret_node->key);
+	return node_load(ds->tree->meta, id, ret_node, &links) < 0 ? -ESTALE : 0;
+}
+
+void tree_expire(struct dataset *ds, uint64_t id)
+{
+	struct node node;
+	struct node_links links;
+	struct child child;
+
+	if (node_load(ds->tree->meta, id, &node, &links) < 0 || node.is_dir)
+		return;
+	if (child_load(ds->tree->meta, links.parent, base_name(&node), &child) < 0 || child.node != id)
+		return;
+	child.checked_ms = 0;
+	child_save(ds->tree->meta, links.parent, base_name(&node), &child);
+}
+
+void tree_object_id(const struct dataset *ds, const struct node *node, struct object_id *ret_id)
+{
+	char text[4096];
+	const struct version *v = &node->version;
+	int n = snprintf(text, sizeof(text), "%s\n%s\n%llu\n%s", ds->place, node->key,
+		(unsigned long long)v->size, v->etag);
+
+	if (v->etag[0] == '\0' || strncmp(v->etag, "W/", 2) == 0)
+		n += snprintf(text + n, sizeof(text) - (size_t)n, "\n%lld.%u", (long long)v->mtime_s,
+			v->mtime_ns);
+	object_id_make(text, (size_t)n, ret_id);
+}
+
+/* ---- totals ---- */
+
+struct totals_walk {
+	unsigned char next[CHILD_KEY_MAX + 1];
+	size_t next_len;
+	unsigned count;
+	uint64_t nodes[1024];
+};
+
+static bool totals_visit(void *arg, const void *key, size_t key_len, const void *value, size_t len)
+{
+	struct totals_walk *w = arg;
+	struct child child;
+
+	if (key_len > CHILD_KEY_MAX)
+		return true;
+	memcpy(w->next, key, key_len);
+	w->next[key_len] = 0; /* the first key after this one */
+	w->next_len = key_len + 1;
+	if (len == sizeof(child)) {
+		memcpy(&child, value, sizeof(child));
+		if (!child.is_dir)
+			w->nodes[w->count++] = child.node;
+	}
+	return w->count < 1024;
+}
+
+void tree_totals(struct dataset *ds, struct store *store, struct dataset_totals *ret_totals)
+{
+	wd_autofree struct totals_walk *w = calloc(1, sizeof(*w));
+	struct node node;
+	struct node_links links;
+
+	*ret_totals = (struct dataset_totals){0};
+	if (!w)
+		return;
+	if (node_load(ds->tree->meta, ds->root, &node, &links) == 0)
+		ret_totals->is_listed = links.dir.listed_ms != 0;
+	do {
+		w->count = 0;
+		if (meta_scan(ds->tree->meta, META_CHILDREN, w->next, w->next_len, totals_visit, w) < 0)
+			return;
+		for (unsigned i = 0; i < w->count; i++) {
+			struct object_id id;
+			uint64_t present;
+
+			if (node_load(ds->tree->meta, w->nodes[i], &node, &links) < 0 ||
+				links.dataset != ds->root)
+				continue;
+			ret_totals->files++;
+			ret_totals->bytes += node.version.size;
+			tree_object_id(ds, &node, &id);
+			store_peek(store, &id, node.version.size, &present);
+			ret_totals->cached_bytes += present;
+		}
+	} while (w->count == 1024);
+}
