@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The two sides of the cold benchmark, one turn per call; bench/cold-read runs them in rounds.
+ *
+ *	bench-cold-read get --connections N --range BYTES --size BYTES [--out DIR] URL...
+ *	bench-cold-read read FILE...
+ *
+ * get: what a tuned client can do: ranged GETs of all URLs (each --size bytes) from one queue over N
+ * connections, one libcurl multi with 512 KiB buffers, written to preallocated files in DIR, or thrown
+ * away. read: one thread per file, 1 MiB reads. Both print "MB/s CPU-seconds" of their own.
+ */
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "bench/measure.h"
+
+#define BUFFER (512 * 1024)
+#define CONNECTIONS_MAX 64
+#define FILES_MAX 64
+
+static uint64_t size, range = 8 << 20, next_range;
+static int nfiles, fds[FILES_MAX];
+static char **urls;
+
+struct transfer {
+	CURL *easy;
+	int fd;
+	uint64_t at, end;
+};
+
+static double cpu_seconds(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec / 1e6 + (double)u.ru_stime.tv_sec +
+	       (double)u.ru_stime.tv_usec / 1e6;
+}
+
+static size_t take(char *data, size_t one, size_t len, void *arg)
+{
+	struct transfer *t = arg;
+
+	if (len > t->end - t->at)
+		return 0;
+	if (t->fd >= 0 && pwrite(t->fd, data, len, (off_t)t->at) != (ssize_t)len)
+		return 0;
+	t->at += len;
+	return len * one;
+}
+
+/* Gives the transfer the next range of the queue, file by file; false when there is none. */
+static bool assign(struct transfer *t)
+{
+	uint64_t per_file = (size + range - 1) / range;
+
+	if (next_range >= per_file * (uint64_t)nfiles)
+		return false;
+
+	int file = (int)(next_range / per_file);
+	char text[64];
+
+	t->at = next_range % per_file * range;
+	t->end = t->at + range < size ? t->at + range : size;
+	t->fd = fds[file];
+	next_range++;
+	snprintf(text, sizeof(text), "%llu-%llu", (unsigned long long)t->at,
+		(unsigned long long)t->end - 1);
+	curl_easy_setopt(t->easy, CURLOPT_URL, urls[file]);
+	curl_easy_setopt(t->easy, CURLOPT_RANGE, text);
+	return true;
+}
+
+static void finish_one(CURLM *multi, CURLMsg *message)
+{
+	struct transfer *t = NULL;
+	long status = 0;
+
+	curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &t);
+	curl_easy_getinfo(message->easy_handle, CURLINFO_RESPONSE_CODE, &status);
+	if (message->data.result != CURLE_OK || status != 206 || t->at != t->end)
+		DIE("GET: HTTP %ld, %s", status, curl_easy_strerror(message->data.result));
+	curl_multi_remove_handle(multi, t->easy);
+	if (assign(t))
+		curl_multi_add_handle(multi, t->easy);
+}
+
+static void fetch_all(int connections)
+{
+	struct transfer transfers[CONNECTIONS_MAX];
+	CURLM *multi = curl_multi_init();
+	int running = 0;
+
+	for (int i = 0; i < connections; i++) {
+		struct transfer *t = &transfers[i];
+
+		t->easy = curl_easy_init();
+		curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, (long)BUFFER);
+		curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, take);
+		curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
+		curl_easy_setopt(t->easy, CURLOPT_PRIVATE, t);
+		curl_easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
+		if (assign(t))
+			curl_multi_add_handle(multi, t->easy);
+	}
+	do {
+		CURLMsg *message;
+		int left;
+
+		curl_multi_perform(multi, &running);
+		while ((message = curl_multi_info_read(multi, &left))) {
+			if (message->msg == CURLMSG_DONE) {
+				finish_one(multi, message);
+				running = 1;
+			}
+		}
+		if (running)
+			curl_multi_poll(multi, NULL, 0, 1000, NULL);
+	} while (running);
+	for (int i = 0; i < connections; i++)
+		curl_easy_cleanup(transfers[i].easy);
+	curl_multi_cleanup(multi);
+}
+
+static void prepare(const char *dir)
+{
+	for (int i = 0; i < nfiles; i++) {
+		char path[PATH_MAX];
+
+		fds[i] = -1;
+		if (!dir)
+			continue;
+		snprintf(path, sizeof(path), "%s/out-%d", dir, i);
+		fds[i] = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+		int code = fds[i] < 0 ? errno : posix_fallocate(fds[i], 0, (off_t)size);
+
+		if (code)
+			DIE("preallocate '%s': %s", path, strerror(code));
+		unlink(path);
+	}
+}
+
+static int get(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"connections", required_argument, NULL, 'c'},
+		{"range", required_argument, NULL, 'r'},
+		{"size", required_argument, NULL, 's'},
+		{"out", required_argument, NULL, 'o'},
+		{NULL, 0, NULL, 0},
+	};
+	const char *out = NULL;
+	int c, connections = 4;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			connections = atoi(optarg);
+			break;
+		case 'r':
+			range = strtoull(optarg, NULL, 10);
+			break;
+		case 's':
+			size = strtoull(optarg, NULL, 10);
+			break;
+		case 'o':
+			out = optarg;
+			break;
+		default:
+			return 2;
+		}
+	}
+	urls = argv + optind;
+	nfiles = argc - optind;
+	if (!size || !range || nfiles < 1 || nfiles > FILES_MAX || connections < 1 ||
+		connections > CONNECTIONS_MAX)
+		DIE("get: bad arguments");
+	curl_global_init(CURL_GLOBAL_ALL);
+	prepare(out);
+
+	double cpu = cpu_seconds(), start = seconds_now();
+
+	fetch_all(connections);
+
+	double took = seconds_now() - start;
+
+	printf("%.1f %.3f\n", (double)size * nfiles / took / 1e6, cpu_seconds() - cpu);
+	return 0;
+}
+
+static void *read_whole(void *arg)
+{
+	const char *path = arg;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	void *buffer = aligned_alloc(4096, 1 << 20);
+	uint64_t *total = calloc(1, sizeof(*total));
+	ssize_t n = -1;
+
+	if (fd >= 0) {
+		while ((n = read(fd, buffer, 1 << 20)) > 0)
+			*total += (uint64_t)n;
+	}
+	if (n < 0)
+		DIE("read '%s': %s", path, strerror(errno));
+	close(fd);
+	free(buffer);
+	return total;
+}
+
+static int read_files(int argc, char **argv)
+{
+	pthread_t threads[FILES_MAX];
+	uint64_t total = 0;
+	int n = argc - 1;
+
+	if (n < 1 || n > FILES_MAX)
+		DIE("read: bad arguments");
+
+	double cpu = cpu_seconds(), start = seconds_now();
+
+	for (int i = 0; i < n; i++) {
+		if (pthread_create(&threads[i], NULL, read_whole, argv[i + 1]))
+			DIE("no thread");
+	}
+	for (int i = 0; i < n; i++) {
+		void *bytes;
+
+		pthread_join(threads[i], &bytes);
+		total += *(uint64_t *)bytes;
+		free(bytes);
+	}
+	printf("%.1f %.3f\n", (double)total / (seconds_now() - start) / 1e6, cpu_seconds() - cpu);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && !strcmp(argv[1], "get"))
+		return get(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "read"))
+		return read_files(argc - 1, argv + 1);
+	fprintf(stderr, "usage: bench-cold-read get|read ...\n");
+	return 2;
+}

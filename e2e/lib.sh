@@ -1,0 +1,213 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# What end-to-end cases, the demo and the benchmarks share; source it first. Needs E2E_BIN (the programs) and
+# E2E_ROOT (this directory). E2E_DIR is the private directory; where nobody gave one, one is made and removed.
+# Everything that is started here is ended when the script ends, in reverse order.
+set -euo pipefail
+
+own_dir=''
+if [ -z "${E2E_DIR:-}" ]; then
+	E2E_DIR=$(mktemp -d -p "${TMPDIR:-/var/tmp}" warpdrive-XXXXXX)
+	own_dir=1
+fi
+export E2E_DIR E2E_BIN E2E_ROOT
+
+export WARPDRIVE_RUN_DIR=$E2E_DIR/run WARPDRIVE_CACHE_DIR=$E2E_DIR/cache
+ctl=$E2E_BIN/warpdrive-ctl
+# what a private agent is told; cases add to it before their first mount
+agent_options=(--set http-listen=)
+keeper_options=()
+started=() # pids, in order
+mounted=() # mountpoints, in order
+
+fail() {
+	echo "FAIL: $*"
+	exit 1
+}
+
+skip() {
+	echo "$*"
+	exit 77
+}
+
+# A line that e2e/run shows even when the case passes: measured figures.
+note() {
+	echo "# $*"
+}
+
+[ -c /dev/fuse ] || skip "no /dev/fuse"
+
+# ---- ending ----
+
+# Waits until a process that is not our child is gone.
+wait_gone() {
+	timeout 30 tail -s 0.05 --pid="$1" -f /dev/null || fail "process $1 did not end"
+}
+
+finish() {
+	local status=$? i dir pids
+	trap - EXIT
+	set +e
+	pids=$(daemon_pids)
+	for ((i = ${#mounted[@]} - 1; i >= 0; i--)); do
+		dir=${mounted[i]}
+		mountpoint -q "$dir" && { "$ctl" umount "$dir" || "$ctl" umount --force "$dir" || umount -l "$dir"; }
+	done
+	for ((i = ${#started[@]} - 1; i >= 0; i--)); do
+		kill "${started[i]}" 2>/dev/null
+		timeout 20 tail -s 0.05 --pid="${started[i]}" -f /dev/null || kill -9 "${started[i]}"
+	done
+	# private daemons end by themselves after their last mount
+	for i in $pids; do
+		timeout 20 tail -s 0.05 --pid="$i" -f /dev/null || { echo "still running: $i" && status=1; }
+	done
+	[ -z "$own_dir" ] || rm -rf --one-file-system "$E2E_DIR"
+	exit "$status"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM
+
+# ---- daemons and mounts ----
+
+# status EXPRESSION: a Python expression over the status object `s`
+status() {
+	"$ctl" status -o json | python3 -c "import json,sys; s = json.load(sys.stdin); print($1)"
+}
+
+daemon_pids() {
+	[ -S "$E2E_DIR/run/agent.sock" ] || return 0
+	"$ctl" status -o json 2>/dev/null | python3 -c '
+import json, sys
+s = json.load(sys.stdin)
+print(*[d["pid"] for d in (s["agent"], s["keeper"]) if d])' 2>/dev/null || true
+}
+
+agent_pid() { status 's["agent"]["pid"]'; }
+keeper_pid() { status 's["keeper"]["pid"]'; }
+server_pid() { status "[m['server_pid'] for m in s['mounts'] if m['target'] == '$1'][0]"; }
+
+# mount_at DIR URL [OPTION...]: mounts, starting private daemons the first time
+mount_at() {
+	local dir=$1 url=$2 options=()
+	shift 2
+	mkdir -p "$dir"
+	[ -S "$E2E_DIR/run/agent.sock" ] || options=("${agent_options[@]}" "${keeper_options[@]}")
+	"$ctl" mount "$url" "$dir" "${options[@]}" "$@" || fail "mount $url on $dir"
+	mounted+=("$dir")
+}
+
+umount_at() {
+	"$ctl" umount "$1" || fail "umount $1"
+	mountpoint -q "$1" && fail "$1 is still mounted"
+	return 0
+}
+
+# start_daemon NAME ARGUMENT...: one that is not private, and stays until it is told; its pid is in $pid
+start_daemon() {
+	local name=$1 fifo=$E2E_DIR/ready.$RANDOM
+	shift
+	mkdir -p "$E2E_DIR/run"
+	mkfifo "$fifo"
+	"$E2E_BIN/$name" --run-dir "$E2E_DIR/run" "$@" --ready-fd 9 9>"$fifo" >>"$E2E_DIR/run/$name.log" 2>&1 &
+	pid=$!
+	[ "$(head -c 1 "$fifo" | wc -c)" = 1 ] || fail "$name did not start: $(tail -n 1 "$E2E_DIR/run/$name.log")"
+	rm -f "$fifo"
+	started+=("$pid")
+}
+
+start_agent() {
+	start_daemon warpdrive-agent --cache-dir "$E2E_DIR/cache" "${agent_options[@]}"
+}
+
+start_keeper() {
+	start_daemon warpdrive-keeper "${keeper_options[@]}"
+}
+
+# kib PID FIELD: a figure of /proc/PID/status in KiB
+kib() {
+	awk -v f="$2:" '$1 == f { print $2 }' "/proc/$1/status"
+}
+
+# ---- data ----
+
+# make_tree DIR [OPTION...]: writes DIR, and manifest and index beside it
+make_tree() {
+	local dir=$1
+	shift
+	"$E2E_BIN/e2e-make-tree" --out "$dir" --manifest "$dir.manifest" --index "$dir.index" "$@" >/dev/null
+}
+
+check_tree() {
+	"$E2E_BIN/e2e-check-tree" "$@"
+}
+
+# random_file PATH BYTES: bytes that do not compress and differ from file to file
+random_file() {
+	head -c "$2" /dev/zero | openssl enc -aes-128-ctr -pass "pass:$1$RANDOM" -nosalt -pbkdf2 -iter 1 >"$1"
+}
+
+# ---- origins ----
+
+free_port() {
+	python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# start_nginx ROOT [EXTRA SERVER CONFIGURATION]: sets $http_url and $http_log
+start_nginx() {
+	local root=$1 extra=${2:-} dir port
+	dir=$(mktemp -d -p "$E2E_DIR" nginx-XXXXXX)
+	port=$(free_port)
+	http_url=http://127.0.0.1:$port
+	http_log=$dir/access.txt
+	mkdir "$dir/tmp"
+	if [ -n "$root" ]; then
+		extra="root $root; index no-index-file; location / { autoindex on; autoindex_format json; } $extra"
+	fi
+	cat >"$dir/nginx.conf" <<CONF
+worker_processes 2; worker_rlimit_nofile 20000; pid $dir/pid; error_log $dir/error.txt; daemon on; user root;
+events { worker_connections 4096; }
+http {
+	log_format plain '\$request_method \$status \$body_bytes_sent \$request_uri';
+	access_log $http_log plain;
+	sendfile on; tcp_nodelay on; keepalive_requests 1000000; default_type application/octet-stream;
+	client_body_temp_path $dir/tmp/b; proxy_temp_path $dir/tmp/p; fastcgi_temp_path $dir/tmp/f;
+	uwsgi_temp_path $dir/tmp/u; scgi_temp_path $dir/tmp/s; client_max_body_size 0;
+	server {
+		listen 127.0.0.1:$port; merge_slashes off;
+		$extra
+	}
+}
+CONF
+	nginx -p "$dir" -c "$dir/nginx.conf" -e "$dir/error.txt" || fail "nginx did not start"
+	nginx_pid=$(cat "$dir/pid")
+	started+=("$nginx_pid")
+}
+
+# The number of requests, and the bytes of object data, in an nginx log so far. Index files do not count.
+log_requests() { grep -vc '/index\.jsonl$' "$1" || true; }
+log_bytes() {
+	awk '$1 == "GET" && ($2 == 200 || $2 == 206) && $4 !~ /\/index\.jsonl$/ { n += $3 } END { printf "%d\n", n }' "$1"
+}
+
+# start_s3: a Ceph gateway behind an nginx that counts; sets $s3_endpoint, $s3_log, exports the keys
+start_s3() {
+	command -v radosgw >/dev/null || skip "no radosgw"
+	local port mon_port
+	port=$(free_port) mon_port=$(free_port)
+	"$E2E_ROOT/tools/ceph_origin" start "$E2E_DIR/ceph" "$port" "$mon_port" || fail "ceph did not start"
+	# shellcheck disable=SC2207
+	started+=($(cat "$E2E_DIR/ceph/run/mon.pid" "$E2E_DIR/ceph/run/osd.pid" "$E2E_DIR/ceph/run/rgw.pid"))
+	start_nginx '' "location / { proxy_pass http://127.0.0.1:$port; proxy_set_header Host \$http_host;
+		proxy_http_version 1.1; proxy_set_header Connection ''; proxy_request_buffering off;
+		proxy_buffering off; }"
+	s3_endpoint=$http_url
+	# shellcheck disable=SC2034 # for the cases
+	s3_log=$http_log
+	export AWS_ACCESS_KEY_ID=AKTEST AWS_SECRET_ACCESS_KEY=SKTEST
+	s3 make-bucket bucket
+}
+
+# s3 COMMAND ...: see tools/s3_client
+s3() {
+	python3 "$E2E_ROOT/tools/s3_client" --endpoint "$s3_endpoint" "$@" || fail "s3 $*"
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * warpdrive-ctl: the command line of WarpDrive. This file is the table of subcommands and the choice
+ * among them; a subcommand lives in ctl_<name>.c.
+ */
+#include "warm-job/ctl.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "warm-job/ctl_options.h"
+
+static enum ctl_exit help(const struct ctl_command *self, int argc, char **argv);
+
+static const struct ctl_command commands[] = {
+	{"mount", "URL DIR [-o OPTION,...]", "mount a dataset on a directory",
+		"URL is one of\n"
+		"  s3://BUCKET/PREFIX     S3 and what speaks it; see -o endpoint, -o region, -o anonymous\n"
+		"  http(s)://HOST/PATH/   a web server with a JSON listing, or with -o index=FILE\n"
+		"  file:///DIR            a directory of this machine\n"
+		"\n"
+		"Credentials for s3:// come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and\n"
+		"AWS_SESSION_TOKEN, else from the profile AWS_PROFILE (default: \"default\") of\n"
+		"~/.aws/credentials. AWS_REGION and AWS_ENDPOINT_URL stand in for -o region and endpoint.\n"
+		"\n"
+		"When no agent and keeper answer in the run directory, private ones are started; they end\n"
+		"with their last mount. The second group of options below is for such an agent only.\n"
+		"\n"
+		"  -o OPTION,...      mount options, see below; may be repeated; \"\\,\" is a comma in a value\n"
+		"  --run-dir DIR      where the daemons' sockets are (WARPDRIVE_RUN_DIR, /run/warpdrive)\n"
+		"\n"
+		"  --cache-dir DIR    the cache (WARPDRIVE_CACHE_DIR, /var/cache/warpdrive)\n"
+		"  --cache-size SIZE  its limit, for instance 200GiB\n"
+		"  --config FILE      a configuration file of the agent\n"
+		"  --set KEY=VALUE    one key of it; may be repeated (warpdrive-agent --print-defaults)\n"
+		"  --read-ahead SIZE  the kernel's read-ahead on mounts of the private keeper\n"
+		"\n"
+		"Example: warpdrive-ctl mount s3://training/imagenet /mnt/imagenet -o region=eu-west-1\n"
+		"\n"
+		"Mount options:\n",
+		ctl_mount, ctl_options_print},
+	{"umount", "DIR...", "unmount datasets",
+		"  -f, --force        detach at once even while files are open below DIR; their readers go\n"
+		"                     on until they close\n"
+		"  --run-dir DIR      where the keeper's socket is (WARPDRIVE_RUN_DIR, /run/warpdrive)\n"
+		"\n"
+		"Exit code 3 when some of several directories could not be unmounted.\n",
+		ctl_umount, NULL},
+	{"status", "[-o json]", "show mounts, datasets and the cache",
+		"  -o json            everything the agent and the keeper say, as one JSON object\n"
+		"  --run-dir DIR      where the daemons' sockets are (WARPDRIVE_RUN_DIR, /run/warpdrive)\n"
+		"\n"
+		"Exit code 1 when neither daemon runs, 3 when one of them does not answer.\n",
+		ctl_status, NULL},
+	{"version", "", "show the versions of this program and of the running daemons",
+		"  --run-dir DIR      where the daemons' sockets are (WARPDRIVE_RUN_DIR, /run/warpdrive)\n",
+		ctl_version, NULL},
+	{"help", "[COMMAND]", "show this list, or the help of one command", "", help, NULL},
+};
+#define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static const struct ctl_command *find(const char *name)
+{
+	for (size_t i = 0; i < NCOMMANDS; i++) {
+		if (!strcmp(commands[i].name, name))
+			return &commands[i];
+	}
+	return NULL;
+}
+
+static void overview(FILE *out)
+{
+	fprintf(out, "usage: warpdrive-ctl COMMAND ...\n\n"
+		     "WarpDrive mounts datasets in object storage as directories, with a local cache.\n\n");
+	for (size_t i = 0; i < NCOMMANDS; i++)
+		fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+	fprintf(out, "\n`warpdrive-ctl COMMAND --help` tells more about one command.\n"
+		     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done.\n");
+}
+
+static enum ctl_exit help(const struct ctl_command *self, int argc, char **argv)
+{
+	if (argc < 2 || argv[1][0] == '-') {
+		overview(stdout);
+		return CTL_DONE;
+	}
+	const struct ctl_command *command = find(argv[1]);
+
+	if (!command)
+		return ctl_usage(self, "unknown command '%s'", argv[1]);
+	return ctl_print_help(command);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		overview(stderr);
+		return CTL_USAGE;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+		overview(stdout);
+		return CTL_DONE;
+	}
+	const struct ctl_command *command =
+		!strcmp(argv[1], "--version") ? find("version") : find(argv[1]);
+
+	if (!command) {
+		ctl_error("unknown command '%s': `warpdrive-ctl help` lists the known ones", argv[1]);
+		return CTL_USAGE;
+	}
+	return command->run(command, argc - 1, argv + 1);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What every subcommand needs: messages for the user, the paths of the sockets, and the status call.
+ */
+#include "warm-job/ctl.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "common/cleanup.h"
+#include "common/proto.h"
+
+#define STATUS_TIMEOUT_MS 10000
+#define STATUS_MAX (64 << 20)
+
+static void say(const char *kind, const char *fmt, va_list ap)
+{
+	char line[2048];
+
+	vsnprintf(line, sizeof(line), fmt, ap);
+	for (char *p = line; *p; p++) {
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
+	}
+	fprintf(stderr, "warpdrive-ctl: %s%s\n", kind, line);
+}
+
+void ctl_error(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say("", fmt, ap);
+	va_end(ap);
+}
+
+void ctl_warn(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say("warning: ", fmt, ap);
+	va_end(ap);
+}
+
+enum ctl_exit ctl_usage(const struct ctl_command *self, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	ctl_error("%s: %s: see `warpdrive-ctl %s --help`", self->name, text, self->name);
+	return CTL_USAGE;
+}
+
+enum ctl_exit ctl_print_help(const struct ctl_command *self)
+{
+	printf("usage: warpdrive-ctl %s%s%s\n\n%s\n%s%s", self->name, *self->arguments ? " " : "",
+		self->arguments, self->summary, *self->help ? "\n" : "", self->help);
+	if (self->print_more)
+		self->print_more(stdout);
+	return CTL_DONE;
+}
+
+const char *ctl_run_dir(const char *given)
+{
+	if (given)
+		return given;
+	const char *from_env = getenv("WARPDRIVE_RUN_DIR");
+
+	return from_env && *from_env ? from_env : "/run/warpdrive";
+}
+
+int ctl_run_path(const char *run_dir, const char *name, char out[108], struct wd_err *err)
+{
+	_Static_assert(sizeof(((struct sockaddr_un *)NULL)->sun_path) == 108, "size of sun_path");
+	if (snprintf(out, 108, "%s/%s", run_dir, name) >= 108)
+		return wd_err_set(err, ENAMETOOLONG,
+			"run directory '%s': too long for a socket's address: choose one of at most %zu bytes",
+			run_dir, 106 - strlen(name));
+	return 0;
+}
+
+static int read_whole(int fd, char **ret_text, struct wd_err *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return wd_err_sys(err, errno, "read the answer");
+	if (st.st_size < 0 || st.st_size > STATUS_MAX)
+		return wd_err_set(err, EPROTO, "the answer has an impossible size");
+
+	size_t size = (size_t)st.st_size, got = 0;
+	wd_autofree char *text = malloc(size + 1);
+
+	if (!text)
+		return wd_err_sys(err, ENOMEM, "read the answer");
+	while (got < size) {
+		ssize_t n = pread(fd, text + got, size - got, (off_t)got);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return wd_err_sys(err, n < 0 ? errno : EPROTO, "read the answer");
+		got += (size_t)n;
+	}
+	text[got] = '\0';
+	*ret_text = wd_steal_ptr(text);
+	return 0;
+}
+
+int ctl_fetch_status(const char *socket_path, unsigned type, char **ret_text, struct wd_err *err)
+{
+	wd_autoclose int sock = wd_client_connect(socket_path, WD_ROLE_CTL, err);
+
+	if (sock < 0)
+		return sock;
+
+	wd_autofree struct wd_msg *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return wd_err_sys(err, ENOMEM, "status");
+	wd_msg_start(m, (uint16_t)type, 1);
+
+	int r = wd_client_call(sock, m, STATUS_TIMEOUT_MS, err);
+
+	if (r < 0)
+		return r;
+
+	wd_autoclose int fd = wd_msg_take_fd(m, 0);
+
+	wd_msg_close_fds(m);
+	if (fd < 0)
+		return wd_err_set(err, EPROTO, "'%s' answered without its status", socket_path);
+	return read_whole(fd, ret_text, err);
+}
