@@ -656,3 +656,20 @@ int http_call(struct http_site *s, struct http_call *call, struct wd_err *err)
 	free(c);
 	return rc;
 }
+
+int http_check_result(int rc, struct wd_err *err)
+{
+	size_t used = err ? strlen(err->msg) : 0;
+
+	if (rc != -EIO || !err)
+		return rc;
+	if (strstr(err->msg, "Could not resolve")) {
+		snprintf(err->msg + used, sizeof(err->msg) - used, "; is the host's name right?");
+		err->code = ENOENT;
+		return -ENOENT;
+	}
+	if (strstr(err->msg, "connect") || strstr(err->msg, "timed out"))
+		snprintf(err->msg + used, sizeof(err->msg) - used,
+			"; is the address right and the server up?");
+	return rc;
+}

@@ -108,6 +108,9 @@ struct http_call {
 /* Returns 0, or -errno as in origin.h. */
 int http_call(struct http_site *s, struct http_call *call, struct wd_err *err);
 
+/* For origin_check(): a host that has no name is -ENOENT, one that does not answer gets a remedy. */
+int http_check_result(int rc, struct wd_err *err);
+
 /* Process-wide set-up, idempotent. */
 void http_client_start(void);
 /* Ends the waits of blocking calls with -ECANCELED until http_client_start(). */

@@ -144,20 +144,38 @@ void meta_del(struct meta *m, enum meta_table table, const void *key, size_t key
 	meta_apply(m, &op, 1);
 }
 
-int meta_get(struct meta *m, enum meta_table table, const void *key, size_t key_len, void *value,
-	size_t cap, size_t *ret_len)
+/* The uncommitted change of a key, newest first, or NULL. */
+static const struct meta_entry *find_locked(
+	struct meta *m, enum meta_table table, const void *key, size_t key_len) WD_REQUIRES(m->lock)
 {
 	unsigned char full[META_KEY_MAX + 1];
 	const struct meta_entry *x;
-	int rc = 1;
 
 	assert(key_len > 0 && key_len <= META_KEY_MAX);
 	full[0] = (unsigned char)table;
 	memcpy(full + 1, key, key_len);
-	wd_lock(&m->lock);
 	x = find(&m->pending, full, key_len + 1);
-	if (!x)
-		x = find(&m->committing, full, key_len + 1);
+	return x ? x : find(&m->committing, full, key_len + 1);
+}
+
+bool meta_is_pending(struct meta *m, enum meta_table table, const void *key, size_t key_len)
+{
+	bool is_pending;
+
+	wd_lock(&m->lock);
+	is_pending = find_locked(m, table, key, key_len) != NULL;
+	wd_unlock(&m->lock);
+	return is_pending;
+}
+
+int meta_get(struct meta *m, enum meta_table table, const void *key, size_t key_len, void *value,
+	size_t cap, size_t *ret_len)
+{
+	const struct meta_entry *x;
+	int rc = 1;
+
+	wd_lock(&m->lock);
+	x = find_locked(m, table, key, key_len);
 	if (x) {
 		rc = x->is_delete ? -ENOENT : x->len > cap ? -E2BIG : 0;
 		if (rc == 0) {

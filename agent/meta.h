@@ -27,7 +27,7 @@ enum meta_table {
 	META_COOKIES,  /* directory ino, child ino -> name (agent/tree) */
 	META_DATASETS, /* origin and identity -> dataset record (agent/tree) */
 	META_OBJECTS,  /* object id -> object record (agent/store) */
-	META_LRU,      /* last use (seconds, big-endian), object id -> empty (agent/store) */
+	META_LRU,      /* last use (seconds, sequence; big-endian), object id -> empty (agent/store) */
 	META_PROOFS,   /* object id, identity -> expiry (agent/mount) */
 	META_TABLES
 };
@@ -41,6 +41,9 @@ void meta_close(struct meta *m);
 
 /* True when the last agent ended uncleanly by a machine restart (no clean mark, another boot id). */
 bool meta_was_unclean(const struct meta *m);
+
+/* True when the last agent closed properly: false after a kill, too, and for a new environment. */
+bool meta_was_closed(const struct meta *m);
 
 /* A number never given before in this environment, nor in any earlier one of this cache directory
  * with fair certainty: 20 bits of epoch (random, never 0), 44 bits of counter starting at 16. The counter is
@@ -68,6 +71,8 @@ struct meta_op {
 void meta_apply(struct meta *m, const struct meta_op *ops, size_t nops);
 /* Blocks while the batch is at its bound. */
 void meta_throttle(struct meta *m);
+/* True while a change of this key is not committed yet. */
+bool meta_is_pending(struct meta *m, enum meta_table table, const void *key, size_t key_len);
 /* True when the batch is so full that what can be left out should be. */
 bool meta_is_busy(struct meta *m);
 

@@ -48,7 +48,7 @@ struct meta {
 	int dir_fd, lock_fd;
 	char *dir;
 	char boot_id[40];
-	bool was_unclean;
+	bool was_unclean, was_closed;
 	uint64_t epoch;
 	pthread_t writer;
 

@@ -141,8 +141,9 @@ static int load_boot(struct meta *m)
 	int rc;
 
 	read_boot_id(m->boot_id, sizeof(m->boot_id));
+	m->was_closed = get_info(m, "clean", clean, sizeof(clean), &clean_len) == 0;
 	rc = get_info(m, "boot", boot, sizeof(boot), &len);
-	if (rc == 0 && get_info(m, "clean", clean, sizeof(clean), &clean_len) == -ENOENT)
+	if (rc == 0 && !m->was_closed)
 		m->was_unclean = len != strlen(m->boot_id) || memcmp(boot, m->boot_id, len) != 0;
 	rc = meta_env_put_info(&m->env, "clean", NULL, 0);
 	if (rc == 0)
@@ -221,6 +222,11 @@ int meta_open(const char *dir, struct meta **ret_meta, struct wd_err *err)
 bool meta_was_unclean(const struct meta *m)
 {
 	return m->was_unclean;
+}
+
+bool meta_was_closed(const struct meta *m)
+{
+	return m->was_closed;
 }
 
 void meta_close(struct meta *m)

@@ -593,9 +593,7 @@ static int http_check(struct origin *o, struct wd_err *err)
 		rc = head(h, h->index, true, &is_dir, &version, err);
 	else
 		rc = list_dir(h, "", ignore_entry, NULL, true, &is_complete, err);
-	if (rc == -EIO && err && strstr(err->msg, "Could not resolve host"))
-		err->code = ENOENT, rc = -ENOENT;
-	return rc;
+	return http_check_result(rc, err);
 }
 
 /* ---- gets ---- */

@@ -626,12 +626,7 @@ static int s3_check(struct origin *o, struct wd_err *err)
 	bool is_dir;
 	int rc = is_prefix(s3_of(o), "", true, &is_dir, err);
 
-	/* a host without a name is a mistake in the endpoint rather than a fault */
-	if (rc == -EIO && err && strstr(err->msg, "Could not resolve host")) {
-		err->code = ENOENT;
-		rc = -ENOENT;
-	}
-	return rc;
+	return http_check_result(rc, err);
 }
 
 static void s3_drain(struct origin *o)

@@ -35,6 +35,7 @@ struct parse {
 	struct origin_entry entry;
 	char key[TEXT_MAX_LEN + 1];
 	size_t key_len;
+	bool has_hidden; /* show_controls() is needed */
 	bool has_key, has_size, is_encoded, is_too_long, has_root;
 	bool has_entries;
 	/* error */
@@ -210,12 +211,16 @@ static void end_in_error(struct parse *p)
 		keep_text(p, p->error->region, sizeof(p->error->region));
 }
 
+static size_t show_controls(char *text, size_t len);
+
 static void on_end(void *arg, const char *name)
 {
 	struct parse *p = arg;
 
 	(void)name;
 	p->text[p->len] = 0;
+	if (p->has_hidden)
+		p->len = show_controls(p->text, p->len);
 	if (p->depth == 1)
 		p->has_root = strcmp(p->path[0], "ListBucketResult") == 0;
 	if (p->page)
@@ -257,11 +262,80 @@ static void parse_free(struct parse *p)
 	free(p);
 }
 
+/*
+ * XML 1.0 cannot hold most control characters, not even as references, but some servers (Ceph) write
+ * them all the same, for instance in a continuation token that is a key. They become private code
+ * points (U+E000 + character, in UTF-8) before parsing and are turned back in the texts. NULL: nothing
+ * to do, or the document uses those code points itself.
+ */
+static int control_reference(const char *p, size_t left, unsigned *ret_c)
+{
+	int n = 0;
+
+	if (left > 12)
+		left = 12;
+	for (size_t i = 2; i < left; i++) {
+		if (p[i] != ';')
+			continue;
+		if (sscanf(p, "&#x%x;%n", ret_c, &n) != 1 && sscanf(p, "&#%u;%n", ret_c, &n) != 1)
+			return 0;
+		return *ret_c > 0 && *ret_c < 0x20 && n == (int)i + 1 ? n : 0;
+	}
+	return 0;
+}
+
+static char *hide_controls(const char *xml, size_t len, size_t *ret_len)
+{
+	char *out;
+	size_t n = 0;
+
+	if (!memmem(xml, len, "&#", 2) || memmem(xml, len, "\xee\x80", 2))
+		return NULL;
+	out = malloc(len + 1);
+	if (!out)
+		return NULL;
+	for (size_t i = 0; i < len; i++) {
+		unsigned c = 0;
+		int used = xml[i] == '&' && i + 3 < len && xml[i + 1] == '#'
+				   ? control_reference(xml + i, len - i, &c)
+				   : 0;
+
+		if (used == 0) {
+			out[n++] = xml[i];
+			continue;
+		}
+		/* a reference has four bytes at least: "&#1;" */
+		out[n++] = '\xee';
+		out[n++] = '\x80';
+		out[n++] = (char)(0x80 | c);
+		i += (size_t)used - 1;
+	}
+	*ret_len = n;
+	return out;
+}
+
+static size_t show_controls(char *text, size_t len)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (i + 2 < len && text[i] == '\xee' && text[i + 1] == '\x80') {
+			text[n++] = text[i + 2] & 0x3f;
+			i += 2;
+		} else {
+			text[n++] = text[i];
+		}
+	}
+	text[n] = 0;
+	return n;
+}
+
 int s3_parse_page(const void *xml, size_t len, struct s3_page *page, struct wd_err *err)
 {
 	static const char encoded[] = "<EncodingType>url</EncodingType>";
 	struct parse *p = parse_new();
 	enum XML_Status status;
+	char *hidden;
 	int rc = 0;
 
 	if (!p)
@@ -272,7 +346,11 @@ int s3_parse_page(const void *xml, size_t len, struct s3_page *page, struct wd_e
 	p->page = page;
 	/* it may stand behind the entries that it is about */
 	p->is_encoded = len && memmem(xml, len, encoded, sizeof(encoded) - 1);
-	status = len > 1u << 30 ? XML_STATUS_ERROR : XML_Parse(p->xml, xml, (int)len, 1);
+	hidden = hide_controls(xml, len, &len);
+	p->has_hidden = hidden != NULL;
+	status = len > 1u << 30 ? XML_STATUS_ERROR
+				: XML_Parse(p->xml, hidden ? hidden : xml, (int)len, 1);
+	free(hidden);
 	if (page->is_ended)
 		rc = 0;
 	else if (p->problem)

@@ -2,13 +2,13 @@
 /*
  * The store: opening it, the table of objects in memory, references.
  *
- * An object is loaded by its first reference: its record, and while it is partial its map. After the
- * last one it stays on the idle list for a while, so that files opened again and again cost no
+ * An object is loaded by its first reference: its record, and while it is partial its map. After
+ * the last one it stays on the idle list for a while, so that files opened again and again cost no
  * metadata; its last use is written when it leaves the list, or when somebody needs the order. What
  * changed on disk is recorded at once.
  *
- * At start the records are summed up (used bytes); the maps of objects that were being written when the
- * agent was killed are read again. No directory is read.
+ * At start the records are summed up (used bytes); the maps of objects that were being written when
+ * the agent was killed are read again. No directory is read.
  */
 #include "agent/store_internal.h"
 
@@ -165,8 +165,8 @@ static int load_new(struct store *s, struct object *o, struct wd_err *err)
 	return wd_err_sys(err, -rc, "load a cached object");
 }
 
-int store_get(struct store *s, const struct object_id *id, uint64_t size, struct object **ret_object,
-	struct wd_err *err)
+int store_get(struct store *s, const struct object_id *id, uint64_t size,
+	struct object **ret_object, struct wd_err *err)
 {
 	struct object *o;
 	int rc;
@@ -270,7 +270,7 @@ void object_unref(struct object *o)
 		is_written = true;
 	}
 	object_rest(o, fds);
-	s->idle_gen++;
+	s->idle_gen += o->is_recorded;
 	o->is_idle = true;
 	DL_APPEND(s->idle, o);
 	s->nidle++;
@@ -327,8 +327,8 @@ int store_io_error(struct store *s, int code, const char *what)
 	}
 	wd_unlock(&s->lock);
 	if (is_news)
-		wd_error("cache '%s': %s: %s; nothing is admitted until the disk works again", s->dir,
-			what, strerror(code));
+		wd_error("cache '%s': %s: %s; nothing is admitted until the disk works again",
+			s->dir, what, strerror(code));
 	return -code;
 }
 
@@ -342,7 +342,8 @@ static int start(struct store *s, struct wd_err *err)
 	if (rc < 0)
 		return rc;
 	if (fstatvfs(s->dir_fd, &fs) < 0)
-		return wd_err_sys(err, errno, "ask for the size of the file system of '%s'", s->dir);
+		return wd_err_sys(
+			err, errno, "ask for the size of the file system of '%s'", s->dir);
 	s->limit = s->config.limit_bytes ? s->config.limit_bytes
 					 : (uint64_t)fs.f_blocks * fs.f_frsize / 10 * 9;
 	rc = store_load_totals(s, err);
@@ -356,7 +357,7 @@ static void free_store(struct store *s)
 {
 	struct object *o, *next;
 
-	HASH_ITER(hh, s->table, o, next) {
+	HASH_ITER (hh, s->table, o, next) {
 		if (o->refs > 0)
 			wd_warn("cache '%s': an object was still referenced at the end", s->dir);
 		HASH_DEL(s->table, o);

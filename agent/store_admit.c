@@ -6,8 +6,9 @@
  *	free floor  the file system keeps that much: free - promised - asked >= floor
  *
  * While there is room an admission is answered on its caller's thread. Otherwise it waits, in order
- * and bounded, for the evictor (store_evict.c). When a whole walk of that found nothing to evict, what
- * waits is refused, and what comes later at once, until some object comes to rest (idle_gen).
+ * and bounded, for the evictor (store_evict.c). When a whole walk of that found nothing to evict,
+ *what waits is refused, and what comes later at once, until some object comes to rest (idle_gen),
+ *or for a moment: an open file of a pool becomes reclaimable without a word to us.
  *
  * `promised` is what was admitted when the file system was last asked, and since: it may be written
  * already, and counting it twice for a moment errs on the safe side.
@@ -124,7 +125,7 @@ static int decide_locked(struct store *s, struct object *o, uint64_t bytes, stru
 	} else if (!s->queue && has_room_locked(s, need)) {
 		admit_locked(s, o, bytes);
 		return 0;
-	} else if (s->hopeless_gen == s->idle_gen) {
+	} else if (s->hopeless_gen == s->idle_gen && wd_now_ns() < s->hopeless_until_ns) {
 		return -ENOSPC;
 	}
 	*s->queue_tail = a;
@@ -135,8 +136,8 @@ static int decide_locked(struct store *s, struct object *o, uint64_t bytes, stru
 	return 1;
 }
 
-void store_admit(struct store *s, struct object *o, uint64_t bytes, void (*cb)(void *arg, int status),
-	void *arg)
+void store_admit(struct store *s, struct object *o, uint64_t bytes,
+	void (*cb)(void *arg, int status), void *arg)
 {
 	struct admission *a;
 	bool is_stale;
@@ -192,17 +193,19 @@ static struct admission *pop_locked(struct store *s) WD_REQUIRES(s->lock)
 
 void admit_refuse_all(struct store *s)
 {
-	for (;;) {
-		struct admission *a = NULL;
+	struct admission *a, *next;
 
-		wd_lock(&s->lock);
-		if (s->queue) {
-			a = pop_locked(s);
-			s->refused_bytes += a->bytes;
-		}
-		wd_unlock(&s->lock);
-		if (!a)
-			return;
+	/* only what waits now: what comes while these are answered may fare better */
+	wd_lock(&s->lock);
+	a = s->queue;
+	s->queue = NULL;
+	s->queue_tail = &s->queue;
+	s->nqueue = 0;
+	for (struct admission *i = a; i; i = i->next)
+		s->refused_bytes += i->bytes;
+	wd_unlock(&s->lock);
+	for (; a; a = next) {
+		next = a->next;
 		answer(a, -ENOSPC);
 	}
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The evictor thread makes room when admissions wait for it: along META_LRU, oldest first, whole objects
- * that no user references; those in a pool are asked back first (config.reclaim).
+ * The evictor thread makes room when admissions wait for it: along META_LRU, oldest first, whole
+ * objects that no user references; those in a pool are asked back first (config.reclaim).
  *
  * It also probes a broken disk, removes the maps of completed small objects once their records are
- * committed (folding), and makes some room when the disk said full. It calls back, reads and removes
- * without locks. Woken by the condition `wake`; stops by is_stopping, refusing what waits.
+ * committed (folding), and makes some room when the disk said full. It calls back, reads and
+ * removes without locks. Woken by the condition `wake`; stops by is_stopping, refusing what waits.
  */
 #include "agent/store_internal.h"
 
@@ -14,13 +14,14 @@
 #include "common/log.h"
 
 #define PROBE_INTERVAL_NS (5 * 1000000000LL)
+#define HOPELESS_NS (200 * 1000000LL)
 #define HEADROOM_FROM ((uint64_t)1 << 30) /* caches from this size on are evicted a bit further */
 #define HEADROOM_MAX ((uint64_t)256 << 20)
 
 /* ---- evicting one object ---- */
 
-/* Makes the object at rest this thread's own (busy), or says why not. *ret_o is new when the object is not
- * in memory; use is what the caller believes its last use to be, or NULL. */
+/* Makes the object at rest this thread's own (busy), or says why not. *ret_o is new when the object
+ * is not in memory; use is what the caller believes its last use to be, or NULL. */
 static int take(struct store *s, const struct object_id *id, const struct last_use *use,
 	struct object **ret_o, bool *ret_is_new)
 {
@@ -102,7 +103,7 @@ static void give_back(struct store *s, struct object *o, bool is_gone, bool is_n
 		object_free(o);
 }
 
-static int evict(struct store *s, const struct object_id *id, const struct last_use *use)
+int evict_object(struct store *s, const struct object_id *id, const struct last_use *use)
 {
 	struct object *o;
 	bool is_new;
@@ -111,8 +112,11 @@ static int evict(struct store *s, const struct object_id *id, const struct last_
 	if (rc < 0)
 		return rc;
 	rc = is_new ? look_up(s, o, use) : 0;
+	if (rc == -ENOENT)
+		(void)file_unlink(s, id); /* left behind by a kill, perhaps */
 	if (rc == 0) {
-		/* the files first: a record without files is noticed, files without a record are not */
+		/* the files first: a record without files is noticed, files without a record are
+		 * not */
 		rc = file_unlink(s, id);
 		if (rc < 0)
 			store_io_error(s, -rc, "remove a cache file");
@@ -130,6 +134,8 @@ static bool wait_for_fold(struct store *s, const struct object_id *id)
 	struct object *o;
 	bool is_held;
 
+	if (pthread_equal(pthread_self(), s->evictor))
+		return false; /* it would wait for itself */
 	wd_lock(&s->lock);
 	o = store_find_locked(s, id);
 	is_held = o && o->refs == 1 && (o->is_folding || s->is_folding);
@@ -150,7 +156,7 @@ int store_evict(struct store *s, const struct object_id *id)
 	int rc;
 
 	do
-		rc = evict(s, id, NULL);
+		rc = evict_object(s, id, NULL);
 	while (rc == -EBUSY && wait_for_fold(s, id));
 	return rc == -EAGAIN ? -EBUSY : rc;
 }
@@ -173,7 +179,8 @@ static void restart_walk(struct lru_walk *w)
 	w->is_end = false;
 }
 
-/* The next object in the order; false at the end. Old pages of the walk are fine: evict() compares. */
+/* The next object in the order; false at the end. Old pages of the walk are fine: evict() compares.
+ */
 static bool next_candidate(struct store *s, struct last_use *ret_use, struct object_id *ret_id)
 {
 	struct lru_walk *w = &s->walk;
@@ -197,18 +204,19 @@ static bool next_candidate(struct store *s, struct last_use *ret_use, struct obj
 	return true;
 }
 
-/* Evicts the oldest object that can be; false when there is none from here to the end of the walk. */
+/* Evicts the oldest object that can be; false when there is none from here to the end of the walk.
+ */
 static bool evict_next(struct store *s)
 {
 	struct last_use use;
 	struct object_id id;
 
 	while (next_candidate(s, &use, &id)) {
-		int rc = evict(s, &id, &use);
+		int rc = evict_object(s, &id, &use);
 
 		if (rc == -EAGAIN && s->config.reclaim &&
 			s->config.reclaim(s->config.reclaim_arg, &id) == 0)
-			rc = evict(s, &id, NULL); /* giving it back was a use of its own */
+			rc = evict_object(s, &id, NULL); /* giving it back was a use of its own */
 		if (rc == 0)
 			return true;
 	}
@@ -219,7 +227,8 @@ static bool evict_next(struct store *s)
 static bool make_room(struct store *s, uint64_t bytes)
 {
 	uint64_t headroom = s->limit >= HEADROOM_FROM ? s->limit / 256 : 0, gen = 0;
-	bool is_fresh = false, is_enough;
+	bool is_whole = s->walk.last_len == 0; /* this walk is from the beginning */
+	bool is_enough, is_first = true;
 
 	if (headroom > HEADROOM_MAX)
 		headroom = HEADROOM_MAX;
@@ -227,28 +236,28 @@ static bool make_room(struct store *s, uint64_t bytes)
 		admit_sample(s);
 		wd_lock(&s->lock);
 		is_enough = has_room_locked(s, bytes + headroom);
-		if (!is_fresh)
-			gen = s->idle_gen;
+		if (is_first)
+			gen = s->idle_gen; /* what comes to rest from now on may be missed */
 		wd_unlock(&s->lock);
+		is_first = false;
 		if (is_enough)
 			return true;
 		if (evict_next(s))
 			continue;
-		if (is_fresh)
-			break;
 		restart_walk(&s->walk);
-		is_fresh = true;
+		if (is_whole)
+			break;
+		is_whole = is_first = true;
 	}
-	restart_walk(&s->walk);
 	wd_lock(&s->lock);
 	is_enough = has_room_locked(s, bytes);
-	if (!is_enough)
+	if (!is_enough) {
 		s->hopeless_gen = gen;
+		s->hopeless_until_ns = wd_now_ns() + HOPELESS_NS;
+	}
 	wd_unlock(&s->lock);
 	return is_enough;
 }
-
-/* ---- the thread ---- */
 
 /* True when the disk may be used. At most one write every few seconds finds out. */
 static bool probe(struct store *s)
@@ -351,37 +360,59 @@ static void shrink(struct store *s)
 		(void)make_room(s, 0);
 }
 
+enum work { WORK_NOTHING, WORK_FOLD, WORK_SERVE, WORK_SHRINK, WORK_SWEEP };
+
+/* What to do next; *ret_due: when there will be something without being woken, or INT64_MAX. */
+static enum work next_work_locked(struct store *s, int64_t *ret_due) WD_REQUIRES(s->lock)
+{
+	int64_t now = wd_now_ns();
+
+	*ret_due = INT64_MAX;
+	if (s->folds && (s->is_stopping || now >= s->fold_ns))
+		return WORK_FOLD;
+	if (s->is_stopping)
+		return WORK_NOTHING;
+	if (s->queue)
+		return WORK_SERVE;
+	if (s->shrink_bytes || (is_over_locked(s) && s->hopeless_gen != s->idle_gen))
+		return WORK_SHRINK;
+	if (s->sweep.is_on && now >= s->sweep.due_ns)
+		return WORK_SWEEP;
+	if (s->folds)
+		*ret_due = s->fold_ns;
+	if (s->sweep.is_on && s->sweep.due_ns < *ret_due)
+		*ret_due = s->sweep.due_ns;
+	return WORK_NOTHING;
+}
+
 static void *run_evictor(void *arg)
 {
+	static void (*const jobs[])(struct store *s) = {[WORK_FOLD] = fold,
+		[WORK_SERVE] = serve,
+		[WORK_SHRINK] = shrink,
+		[WORK_SWEEP] = sweep_step};
 	struct store *s = arg;
 
 	wd_lock(&s->lock);
 	for (;;) {
-		bool has_fold = s->folds && (s->is_stopping || wd_now_ns() >= s->fold_ns);
-		bool has_work = s->queue != NULL;
-		bool must_shrink =
-			s->shrink_bytes || (is_over_locked(s) && s->hopeless_gen != s->idle_gen);
+		int64_t due;
+		enum work work = next_work_locked(s, &due);
 
-		if (s->is_stopping && !s->folds)
+		if (work != WORK_NOTHING) {
+			wd_unlock(&s->lock);
+			jobs[work](s);
+			wd_lock(&s->lock);
+		} else if (s->is_stopping) {
 			break;
-		if (!has_fold && !has_work && !must_shrink) {
-			if (s->folds)
-				(void)wd_cond_wait_until(&s->wake, &s->lock, s->fold_ns);
-			else
-				wd_cond_wait(&s->wake, &s->lock);
-			continue;
+		} else if (due == INT64_MAX) {
+			wd_cond_wait(&s->wake, &s->lock);
+		} else {
+			(void)wd_cond_wait_until(&s->wake, &s->lock, due);
 		}
-		wd_unlock(&s->lock);
-		if (has_fold)
-			fold(s);
-		else if (has_work)
-			serve(s);
-		else
-			shrink(s);
-		wd_lock(&s->lock);
 	}
 	wd_unlock(&s->lock);
 	admit_refuse_all(s);
+	sweep_done(s);
 	return NULL;
 }
 
@@ -392,6 +423,7 @@ void evict_wake_locked(struct store *s)
 
 int evict_start(struct store *s)
 {
+	sweep_prepare(s);
 	return -pthread_create(&s->evictor, NULL, run_evictor, s);
 }
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The files of the store: names, making, opening, removing. Everything is relative to the descriptor of
- * objects/; names are hex digits of ids, never text from outside.
+ * The files of the store: names, making, opening, removing. Everything is relative to the
+ * descriptor of objects/; names are hex digits of ids, never text from outside.
  *
- * Files that no record knows of may lie around after a kill (their record was still in the batch) or a
- * lost metadata environment: making a file replaces them. No locks here; every call may block.
+ * Files that no record knows of may lie around after a kill (their record was still in the batch)
+ * or a lost metadata environment: making a file replaces them. No locks here; every call may block.
  */
 #include "agent/store_internal.h"
 
@@ -176,13 +176,14 @@ static int put_renamed(struct store *s, const char *name, const void *data, size
 
 	if (rc < 0)
 		return rc;
-	snprintf(tmp, sizeof(tmp), "tmp/%llu", (unsigned long long)atomic_fetch_add(&s->tmp_seq, 1));
+	snprintf(
+		tmp, sizeof(tmp), "tmp/%llu", (unsigned long long)atomic_fetch_add(&s->tmp_seq, 1));
 	fd = openat(s->dir_fd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
 	rc = WD_FAULT("store.pwrite") ? -EIO : pwrite_all(fd, data, len, 0);
 	if (rc == 0)
-		rc = WD_FAULT("store.rename")				    ? -EIO
+		rc = WD_FAULT("store.rename")			     ? -EIO
 		     : renameat(s->dir_fd, tmp, s->dir_fd, name) < 0 ? -errno
 								     : 0;
 	if (rc < 0)
@@ -224,9 +225,10 @@ int file_unlink(struct store *s, const struct object_id *id)
 	file_name(id, "", name);
 	if (unlinkat(s->dir_fd, name, 0) < 0 && errno != ENOENT)
 		return -errno;
+	/* a map that stays behind is dropped when it is seen, or replaced before there is data
+	 * again */
 	file_name(id, ".map", name);
-	if (unlinkat(s->dir_fd, name, 0) < 0 && errno != ENOENT)
-		return -errno;
+	(void)unlinkat(s->dir_fd, name, 0);
 	return 0;
 }
 

@@ -8,21 +8,23 @@
  *	store_load.c    from disk to memory: one object, the sums at start
  *	store_scan.c    numbers, and all objects in order
  *	store_record.c  what is kept about an object in the metadata; last uses
- *	store_map.c     the .map file: which blocks of a partial object are present, and their hashes
- *	store_file.c    names, making and opening files, the probe of a broken disk
- *	store_object.c  present bits, writing, committing, verifying
- *	store_verify.c  checking blocks against their hashes
+ *	store_map.c     the .map file: which blocks of a partial object are present, and their
+ *hashes store_file.c    names, making and opening files, the probe of a broken disk store_object.c
+ *present bits, writing, committing, verifying store_verify.c  checking blocks against their hashes
  *	store_live.c    the live map that servers see
  *	store_admit.c   space: accounts, admission
  *	store_evict.c   the evictor thread: LRU, folding, the broken disk
+ *	store_sweep.c   on the same thread: files that no record knows of
  *
  * An object is in the table while it is referenced, and for a while after (the idle list, bounded).
  * is_busy keeps everybody else away from one that is being loaded or evicted: they wait for
- * `changed` without holding anything. Opening, making and folding files is one thread's at a time per
- * object (is_opening, waited for on object.cond).
+ * `changed` without holding anything. Opening, making and folding files is one thread's at a time
+ *per object (is_opening, waited for on object.cond).
  *
- * Lock order: store.lock, object.lock, the metadata's own (meta_apply and meta_is_busy never block).
+ * Lock order: store.lock, object.lock, the metadata's own (meta_apply and meta_is_busy never
+ *block).
  */
+#include <dirent.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -36,7 +38,7 @@
 
 #define SMALL_BLOCKS 16 /* up to here the hashes of a complete object are in its record */
 #define IDLE_MAX 4096	/* objects kept in memory without a reference */
-#define IDLE_NBLOCKS_MAX (1u << 19)
+#define IDLE_NBLOCKS_MAX (1u << 14) /* larger ones are not: their bits would take too much */
 
 #define FILE_NAME_MAX 48 /* "ab/<32 hex digits>.map" */
 
@@ -55,17 +57,17 @@ struct object {
 	/* under store.lock */
 	unsigned refs, pool_refs; /* pool_refs are among refs */
 	bool is_busy;
-	bool is_recorded;	/* META_OBJECTS has it, with recorded_use as its key in META_LRU */
-	bool is_touched;	/* on the touched list: used since recorded */
-	bool is_idle;		/* on the idle list */
-	bool is_folding;	/* on the list of folds */
-	bool is_dirty;		/* the record is behind the map */
-	bool is_marked;		/* the record has RECORD_IN_USE */
-	bool has_map;		/* a .map file exists and is charged */
-	uint64_t charged;	/* of store.used */
-	uint64_t admitted;	/* of store.admitted, for blocks */
-	uint64_t map_admitted;	/* the same, for the map */
-	uint64_t unrecorded;	/* bytes committed since the record was written */
+	bool is_recorded;      /* META_OBJECTS has it, with recorded_use as its key in META_LRU */
+	bool is_touched;       /* on the touched list: used since recorded */
+	bool is_idle;	       /* on the idle list */
+	bool is_folding;       /* on the list of folds */
+	bool is_dirty;	       /* the record is behind the map */
+	bool is_marked;	       /* the record has RECORD_IN_USE */
+	bool has_map;	       /* a .map file exists and is charged */
+	uint64_t charged;      /* of store.used */
+	uint64_t admitted;     /* of store.admitted, for blocks */
+	uint64_t map_admitted; /* the same, for the map */
+	uint64_t unrecorded;   /* bytes committed since the record was written */
 	struct last_use use, recorded_use;
 	struct object *prev, *next;   /* idle list */
 	struct object *tprev, *tnext; /* touched list */
@@ -73,20 +75,22 @@ struct object {
 
 	/* changed under lock, read without */
 	_Atomic bool is_complete;
-	_Atomic uint64_t present; /* bytes */
+	_Atomic uint64_t present;	  /* bytes */
 	_Atomic(_Atomic uint64_t *) bits; /* NULL while complete; never freed before the object */
 
 	struct wd_mutex lock;
 	struct wd_cond cond;
 	bool is_opening WD_GUARDED_BY(lock);
 	bool is_created WD_GUARDED_BY(lock); /* the data file exists */
-	int data_fd WD_GUARDED_BY(lock), map_fd WD_GUARDED_BY(lock); /* both or none; partial only */
+	int data_fd WD_GUARDED_BY(lock), map_fd
+		WD_GUARDED_BY(lock); /* both or none; partial only */
 	unsigned fd_users WD_GUARDED_BY(lock);
 	uint64_t dirty_bytes WD_GUARDED_BY(lock); /* written since the last early writeback */
 	uint64_t dirty_from WD_GUARDED_BY(lock), dirty_to WD_GUARDED_BY(lock);
 	struct wd_livemap *live WD_GUARDED_BY(lock);
 	int live_fd WD_GUARDED_BY(lock);
-	uint64_t hashes[SMALL_BLOCKS]; /* of present blocks, when nblocks <= SMALL_BLOCKS; under lock */
+	uint64_t hashes[SMALL_BLOCKS]; /* of present blocks, when nblocks <= SMALL_BLOCKS; under
+					  lock */
 };
 
 struct admission {
@@ -107,6 +111,15 @@ struct lru_walk {
 	unsigned char last[LRU_KEY_LEN + 1]; /* where the next scan begins */
 	size_t last_len;
 	bool is_end;
+};
+
+/* The sweep for files without a record; the evictor thread's own but for is_on and due_ns. */
+struct sweep {
+	bool is_on;
+	int64_t due_ns, interval_ns;
+	unsigned dir; /* of objects/00 to ff */
+	DIR *open_dir;
+	uint64_t found;
 };
 
 struct store {
@@ -132,15 +145,17 @@ struct store {
 	uint64_t folded_seq WD_GUARDED_BY(lock); /* folds that ended */
 	uint64_t use_seq WD_GUARDED_BY(lock), use_seconds WD_GUARDED_BY(lock);
 
-	uint64_t used WD_GUARDED_BY(lock), admitted WD_GUARDED_BY(lock), nobjects WD_GUARDED_BY(lock);
+	uint64_t used WD_GUARDED_BY(lock), admitted WD_GUARDED_BY(lock),
+		nobjects WD_GUARDED_BY(lock);
 	uint64_t free_sample WD_GUARDED_BY(lock); /* bytes free of the file system at sample_ns */
 	int64_t sample_ns WD_GUARDED_BY(lock);
 	uint64_t promised WD_GUARDED_BY(lock); /* admitted then, and since */
 	uint64_t sampled_since WD_GUARDED_BY(lock);
 	struct admission *queue WD_GUARDED_BY(lock), **queue_tail WD_GUARDED_BY(lock);
 	unsigned nqueue WD_GUARDED_BY(lock);
-	/* a walk begun at idle_gen == hopeless_gen found nothing to evict */
+	/* a walk begun at idle_gen == hopeless_gen found nothing to evict: believed for a moment */
 	uint64_t idle_gen WD_GUARDED_BY(lock), hopeless_gen WD_GUARDED_BY(lock);
+	int64_t hopeless_until_ns WD_GUARDED_BY(lock);
 	uint64_t shrink_bytes WD_GUARDED_BY(lock); /* the disk said full: make some room anyway */
 	bool is_broken WD_GUARDED_BY(lock), is_stopping WD_GUARDED_BY(lock);
 	int64_t probe_ns WD_GUARDED_BY(lock); /* while broken: no probe before */
@@ -148,6 +163,7 @@ struct store {
 	uint64_t refused_bytes WD_GUARDED_BY(lock), io_errors WD_GUARDED_BY(lock);
 
 	struct lru_walk walk;
+	struct sweep sweep;
 };
 
 /* ---- store.c ---- */
@@ -173,10 +189,12 @@ struct record {
 };
 int record_read(struct meta *m, const struct object_id *id, struct record *ret_rec);
 bool record_decode(const void *value, size_t len, struct record *ret_rec);
-/* Writes o's record and its place in META_LRU. The caller calls meta_throttle() with no lock held. */
+/* Writes o's record and its place in META_LRU. The caller calls meta_throttle() with no lock held.
+ */
 void record_write_locked(struct store *s, struct object *o) WD_REQUIRES(s->lock);
 void record_delete(struct meta *m, const struct object_id *id, const struct last_use *use);
-void lru_key(const struct last_use *use, const struct object_id *id, unsigned char out[LRU_KEY_LEN]);
+void lru_key(
+	const struct last_use *use, const struct object_id *id, unsigned char out[LRU_KEY_LEN]);
 void lru_key_parse(const unsigned char *key, struct last_use *ret_use, struct object_id *ret_id);
 
 /* ---- store_map.c: descriptors of .map files; -errno ---- */
@@ -200,12 +218,13 @@ int file_open(struct store *s, const struct object_id *id, const char *suffix, i
 int file_create(struct store *s, const struct object *o, int *ret_data, int *ret_map);
 int file_put(struct store *s, const struct object *o, const void *data, size_t len);
 bool file_has_size(struct store *s, const struct object_id *id, uint64_t size);
-/* Both files; 0 when neither is there any more. */
+/* Both files; 0 when the data is not there any more. */
 int file_unlink(struct store *s, const struct object_id *id);
 int file_probe(struct store *s);
 int file_open_dir(struct store *s, struct wd_err *err);
 int pwrite_all(int fd, const void *data, size_t len, uint64_t offset);
-int pread_all(int fd, void *data, size_t len, uint64_t offset); /* -ENODATA at the end of the file */
+int pread_all(
+	int fd, void *data, size_t len, uint64_t offset); /* -ENODATA at the end of the file */
 
 /* ---- store_object.c ---- */
 uint64_t block_len(const struct object *o, uint32_t block);
@@ -217,8 +236,8 @@ bool object_mark_locked(struct object *o, uint32_t block, uint64_t hash) WD_REQU
 /* Every block is there: closes what only partial objects need. */
 void object_complete_locked(struct store *s, struct object *o) WD_REQUIRES(s->lock)
 	WD_REQUIRES(o->lock);
-/* Takes the descriptors (the caller closes those >= 0) and drops the live map of an object that nobody
- * references. */
+/* Takes the descriptors (the caller closes those >= 0) and drops the live map of an object that
+ * nobody references. */
 void object_rest(struct object *o, int ret_fds[2]);
 /* For the evictor: removes the map of a complete small object, whose record has the hashes. */
 void object_fold(struct object *o);
@@ -253,5 +272,16 @@ void admit_refuse_all(struct store *s);
 int evict_start(struct store *s);
 void evict_stop(struct store *s);
 void evict_wake_locked(struct store *s) WD_REQUIRES(s->lock);
+/* Evicts an object at rest; use: only while that is its last use. -EAGAIN: only a pool holds it. */
+int evict_object(struct store *s, const struct object_id *id, const struct last_use *use);
+
+/* ---- store_sweep.c ---- */
+/* Before the evictor starts: the sweep runs after a kill or with a new metadata environment. */
+void sweep_prepare(struct store *s);
+/* Looks at some files. The evictor calls it when due_ns has come. */
+void sweep_step(struct store *s);
+void sweep_done(struct store *s);
+/* For tests: starts it now, and returns when it is over. */
+void sweep_run(struct store *s);
 
 #endif

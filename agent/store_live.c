@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The live map of a partial object: a memfd with its present bits (common/mountmem.h), made when the
- * first server asks for it and kept until the object is complete or nobody references it.
+ * The live map of a partial object: a memfd with its present bits (common/mountmem.h), made when
+ * the first server asks for it and kept until the object is complete or nobody references it.
  *
- * The store's own bits are the truth, and the live map repeats them: an object that no server looks at
- * costs neither descriptor nor page. Both change under object.lock. The memfd is mapped writable
+ * The store's own bits are the truth, and the live map repeats them: an object that no server looks
+ * at costs neither descriptor nor page. Both change under object.lock. The memfd is mapped writable
  * here before it is sealed, which is what keeps others from writing.
  */
 #include "agent/store_internal.h"
@@ -26,8 +26,8 @@ void live_mark_locked(struct object *o, uint32_t block)
 void live_clear_locked(struct object *o, uint32_t block)
 {
 	if (o->live)
-		atomic_fetch_and_explicit(&o->live->bits[block / 64], ~((uint64_t)1 << (block % 64)),
-			memory_order_release);
+		atomic_fetch_and_explicit(&o->live->bits[block / 64],
+			~((uint64_t)1 << (block % 64)), memory_order_release);
 }
 
 void live_close_locked(struct object *o)

@@ -6,8 +6,8 @@
  * lock. What does not fit together (no file, another size, a damaged map) begins empty and is said
  * once; it costs a fetch, never a wrong byte.
  *
- * At start the records are summed up. Only the maps of objects that were being written when the agent
- * was killed are read, to know what they take; no directory is.
+ * At start the records are summed up. Only the maps of objects that were being written when the
+ * agent was killed are read, to know what they take; no directory is.
  */
 #include "agent/store_internal.h"
 
@@ -120,12 +120,12 @@ int object_load(struct object *o)
 	rc = object_alloc_bits(o);
 	if (rc < 0)
 		return rc;
-	/* a partial object whose record was still in the batch when the agent was killed is adopted; its
-	 * bytes need not have reached the disk if the machine went down */
+	/* a partial object whose record was still in the batch when the agent was killed is
+	 * adopted; its bytes need not have reached the disk if the machine went down */
 	if (found < 0 && (found != -ENOENT || meta_was_unclean(s->meta)))
 		return 0;
 	rc = found == 0 && (rec.size != o->size || (rec.flags & RECORD_COMPLETE)) ? -ENOENT
-									     : load_map(o);
+										  : load_map(o);
 	if (rc == -ENOMEM)
 		return rc;
 	if (rc == 0 && file_has_size(s, &o->id, o->size))

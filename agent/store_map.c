@@ -5,10 +5,10 @@
  *	header  magic, version, object size, block size, number of blocks, id, checksum   (64 bytes)
  *	entry   hash of the block, magic, checksum of (hash, block number, id)            (16 bytes)
  *
- * An entry of zeros is an absent block. An entry is one pwrite within one sector, and the last thing
- * that happens to a block on disk: a kill leaves it whole or absent. Each entry is checked by itself when
- * it is loaded, so that a torn or foreign one only costs its block. Host byte order: a cache does not
- * travel. Nothing here takes locks.
+ * An entry of zeros is an absent block. An entry is one pwrite within one sector, and the last
+ *thing that happens to a block on disk: a kill leaves it whole or absent. Each entry is checked by
+ *itself when it is loaded, so that a torn or foreign one only costs its block. Host byte order: a
+ *cache does not travel. Nothing here takes locks.
  */
 #include "agent/store_internal.h"
 
@@ -64,8 +64,12 @@ static uint32_t entry_checksum(const struct object_id *id, uint32_t block, uint6
 
 static void make_header(const struct object_id *id, uint64_t size, struct map_header *ret_h)
 {
-	*ret_h = (struct map_header){.magic = MAP_MAGIC, .version = MAP_VERSION, .size = size,
-		.block_size = WD_BLOCK_SIZE, .nblocks = wd_nblocks(size), .id = *id};
+	*ret_h = (struct map_header){.magic = MAP_MAGIC,
+		.version = MAP_VERSION,
+		.size = size,
+		.block_size = WD_BLOCK_SIZE,
+		.nblocks = wd_nblocks(size),
+		.id = *id};
 	ret_h->checksum = XXH3_64bits(ret_h, offsetof(struct map_header, checksum));
 }
 

@@ -5,9 +5,10 @@
  *	object_pwrite -> bytes in the page cache of the data file
  *	object_commit -> map entry on disk -> bit (and live bit) -> accounts, record
  *
- * Present bits are read without a lock and set with release order under object.lock. The descriptors
- * of a partial object are opened by its first writer and closed when it is complete or at rest; whoever
- * uses them is counted (fd_users). Called on fetch threads and workers; file I/O runs without locks.
+ * Present bits are read without a lock and set with release order under object.lock. The
+ *descriptors of a partial object are opened by its first writer and closed when it is complete or
+ *at rest; whoever uses them is counted (fd_users). Called on fetch threads and workers; file I/O
+ *runs without locks.
  */
 #include "agent/store_internal.h"
 
@@ -115,6 +116,15 @@ bool object_mark_locked(struct object *o, uint32_t block, uint64_t hash)
 	return true;
 }
 
+static void clear_bits_locked(struct object *o) WD_REQUIRES(o->lock)
+{
+	_Atomic uint64_t *bits = atomic_load(&o->bits);
+
+	for (uint32_t i = 0; i < (o->nblocks + 63) / 64; i++)
+		atomic_store(&bits[i], 0);
+	atomic_store(&o->present, 0);
+}
+
 void object_complete_locked(struct store *s, struct object *o)
 {
 	atomic_store_explicit(&o->is_complete, true, memory_order_release);
@@ -138,8 +148,14 @@ static int open_pair(struct object *o, bool is_new, int *ret_data, int *ret_map)
 	wd_autoclose int data = -1;
 	int map;
 
-	if (is_new)
+	if (is_new) {
+		/* A record of an earlier life may say "complete" until its removal is committed: a
+		 * kill would leave it beside a new file full of holes. */
+		if (meta_is_pending(o->store->meta, META_OBJECTS, &o->id, sizeof(o->id)) &&
+			meta_flush(o->store->meta) < 0)
+			return -EIO;
 		return file_create(o->store, o, ret_data, ret_map);
+	}
 	data = file_open(o->store, &o->id, "", O_RDWR);
 	if (data < 0)
 		return data;
@@ -406,7 +422,8 @@ static void forget(struct object *o)
 
 	if (object_alloc_bits(o) < 0)
 		return;
-	wd_warn("cache: a file under '%s/objects' is missing or was cut: it is fetched anew", s->dir);
+	wd_warn("cache: a file under '%s/objects' is missing or was cut: it is fetched anew",
+		s->dir);
 	wd_lock(&s->lock);
 	wd_lock(&o->lock);
 	if (o->is_recorded && atomic_load(&o->is_complete)) {
@@ -417,7 +434,7 @@ static void forget(struct object *o)
 		s->used -= o->charged;
 		o->charged = 0;
 		o->has_map = false;
-		atomic_store(&o->present, 0);
+		clear_bits_locked(o);
 		atomic_store(&o->is_complete, o->size == 0);
 		o->is_created = false;
 	}
@@ -448,8 +465,8 @@ int object_open_file(struct object *o, struct wd_err *err)
 		return wd_steal_fd(&fd);
 	if (fd >= 0 || fd == -ENOENT) {
 		forget(o);
-		return wd_err_set(err, ENOENT, "a cache file in '%s' is missing or was cut",
-			o->store->dir);
+		return wd_err_set(
+			err, ENOENT, "a cache file in '%s' is missing or was cut", o->store->dir);
 	}
 	return wd_err_sys(err, -fd, "open a cache file in '%s'", o->store->dir);
 }

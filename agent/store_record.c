@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the metadata keeps about an object: its record (META_OBJECTS) and its place in the order of last
- * uses (META_LRU). The record names that place, so that it can be moved; both change together
+ * What the metadata keeps about an object: its record (META_OBJECTS) and its place in the order of
+ * last uses (META_LRU). The record names that place, so that it can be moved; both change together
  * (meta_apply), so that no kill leaves one without the other.
  *
- * RECORD_IN_USE marks a partial object whose record is behind its map: after a kill the store looks at
- * the maps of just these to know how much space is used. Host byte order, but for the LRU key, which
- * sorts.
+ * RECORD_IN_USE marks a partial object whose record is behind its map: after a kill the store looks
+ * at the maps of just these to know how much space is used. Host byte order, but for the LRU key,
+ * which sorts.
  */
 #include "agent/store_internal.h"
 
@@ -34,8 +34,12 @@ bool record_decode(const void *value, size_t len, struct record *ret_rec)
 	if (d.format != RECORD_FORMAT || d.nhashes > SMALL_BLOCKS ||
 		len != offsetof(struct disk_record, hashes) + d.nhashes * sizeof(d.hashes[0]))
 		return false;
-	*ret_rec = (struct record){.flags = d.flags, .size = d.size, .charged = d.charged,
-		.present = d.present, .use = {d.use_seconds, d.use_seq}, .nhashes = d.nhashes};
+	*ret_rec = (struct record){.flags = d.flags,
+		.size = d.size,
+		.charged = d.charged,
+		.present = d.present,
+		.use = {d.use_seconds, d.use_seq},
+		.nhashes = d.nhashes};
 	memcpy(ret_rec->hashes, d.hashes, sizeof(d.hashes));
 	return true;
 }
@@ -73,8 +77,11 @@ void lru_key_parse(const unsigned char *key, struct last_use *ret_use, struct ob
 void record_write_locked(struct store *s, struct object *o)
 {
 	bool is_complete = atomic_load(&o->is_complete);
-	struct disk_record d = {.format = RECORD_FORMAT, .size = o->size, .charged = o->charged,
-		.present = atomic_load(&o->present), .use_seconds = o->use.seconds,
+	struct disk_record d = {.format = RECORD_FORMAT,
+		.size = o->size,
+		.charged = o->charged,
+		.present = atomic_load(&o->present),
+		.use_seconds = o->use.seconds,
 		.use_seq = o->use.seq};
 	unsigned char old_key[LRU_KEY_LEN], new_key[LRU_KEY_LEN];
 	struct meta_op ops[3];
@@ -109,8 +116,8 @@ void record_write_locked(struct store *s, struct object *o)
 void record_delete(struct meta *m, const struct object_id *id, const struct last_use *use)
 {
 	unsigned char key[LRU_KEY_LEN];
-	struct meta_op ops[2] = {{META_OBJECTS, id, sizeof(*id), NULL, 0},
-		{META_LRU, key, LRU_KEY_LEN, NULL, 0}};
+	struct meta_op ops[2] = {
+		{META_OBJECTS, id, sizeof(*id), NULL, 0}, {META_LRU, key, LRU_KEY_LEN, NULL, 0}};
 
 	lru_key(use, id, key);
 	meta_apply(m, ops, 2);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Looking at the store as a whole: numbers, and every object in the order of last use. For status and
- * tests; takes its time.
+ * Looking at the store as a whole: numbers, and every object in the order of last use. For status
+ * and tests; takes its time.
  */
 #include "agent/store_internal.h"
 

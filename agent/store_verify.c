@@ -2,7 +2,8 @@
 /*
  * Checking a present block against its recorded hash, and what follows when it is bad: the block
  * ceases to be present, on disk first, and the object is partial again (with a map, if it had lost
- * its own). The bytes stay where they are until they are fetched anew: no space is freed under a reader.
+ * its own). The bytes stay where they are until they are fetched anew: no space is freed under a
+ * reader.
  *
  * Runs on workers; reads with descriptors of its own.
  */

@@ -104,7 +104,7 @@ static bool is_done(const struct keeper *k)
 
 static void run(struct keeper *k)
 {
-	while (run_timers(k), !is_done(k)) {
+	while (agent_pump(k), run_timers(k), !is_done(k)) {
 		struct epoll_event event;
 		int n = epoll_wait(k->epoll_fd, &event, 1, -1);
 

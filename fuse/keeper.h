@@ -76,6 +76,8 @@ struct mount {
 	unsigned restarts;    /* servers beyond the first */
 	unsigned young_deaths; /* in a row */
 	int64_t started_at_ns, restart_at_ns, kill_at_ns, down_since_ns; /* 0: not set */
+	int64_t undo_at_ns; /* the next try to unmount what failed */
+	unsigned undo_tries;
 
 	uint64_t client; /* who waits for this mount or umount; 0: nobody */
 	uint64_t request;

@@ -47,12 +47,11 @@ static bool is_canonical(const char *path)
 /* open(2) that follows no symbolic link anywhere on the way. */
 static int open_no_symlinks(const char *path)
 {
-	struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
-		.resolve = RESOLVE_NO_SYMLINKS};
+	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS};
 	long fd = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
 
 	if (fd < 0 && errno == ENOSYS) /* before Linux 5.6 */
-		fd = open(path, (int)how.flags);
+		fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	return (int)fd;
 }
 

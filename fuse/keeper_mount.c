@@ -34,6 +34,8 @@
 #define RESTART_KILLED_NS (100 * MS) /* at most, after SIGKILL: the fault is not the server's */
 #define FIRST_TRIES 5		     /* a new mount whose server dies so often before READY fails */
 #define GIVE_UP_NS (300000 * MS)
+#define UNDO_NS (100 * MS)
+#define UNDO_TRIES 100
 #define END_PATIENCE_NS (2000 * MS) /* from SIGTERM to SIGKILL */
 
 struct mount *mount_by_id(struct keeper *k, uint64_t id)
@@ -93,7 +95,6 @@ static void forget(struct keeper *k, struct mount *m)
 	*at = m->next;
 	k->nmounts--;
 	mount_free(m);
-	agent_pump(k);
 }
 
 static void answer(struct keeper *k, struct mount *m, struct wd_err *err)
@@ -278,32 +279,36 @@ static int unmount(struct keeper *k, struct mount *m, struct wd_err *err)
 	return 0;
 }
 
+/* Unmounts what failed. Somebody may have come in meanwhile and wait for a server that will not be:
+ * they are sent away first, and may take a moment to leave. */
+static bool undo(struct mount *m)
+{
+	struct wd_err err = WD_ERR_INIT;
+	int rc = kernel_umount(m->target, m->major, m->minor, &err);
+
+	m->undo_at_ns = 0;
+	if (rc == -EBUSY && m->undo_tries == 0 && kernel_abort(m->major, m->minor, NULL) == 0)
+		rc = kernel_umount(m->target, m->major, m->minor, &err);
+	if (rc == 0 || rc == -EINVAL) {
+		m->is_mounted = false;
+		return true;
+	}
+	if (++m->undo_tries < UNDO_TRIES)
+		m->undo_at_ns = wd_now_ns() + UNDO_NS;
+	else
+		wd_error("%s", err.msg);
+	return false;
+}
+
 void mount_fail(struct keeper *k, struct mount *m, struct wd_err *err)
 {
-	answer(k, m, err);
 	m->restart_at_ns = 0;
-	if (m->is_mounted) {
-		struct wd_err soft = WD_ERR_INIT;
-		int rc = kernel_umount(m->target, m->major, m->minor, &soft);
-
-		/* who came in meanwhile waits for a server that will not be: let them go */
-		if (rc == -EBUSY && kernel_abort(m->major, m->minor, NULL) == 0)
-			rc = kernel_umount(m->target, m->major, m->minor, &soft);
-		if (rc < 0 && rc != -EINVAL) {
-			wd_error("%s", soft.msg);
-			m->state = MOUNT_LOST;
-			if (m->pid > 0)
-				kill(m->pid, SIGKILL);
-			return;
-		}
-		m->is_mounted = false;
-	}
-	if (m->pid > 0) {
-		m->state = MOUNT_ENDING;
+	if (m->pid > 0)
 		kill(m->pid, SIGKILL);
-		return;
-	}
-	forget(k, m);
+	m->state = m->is_mounted && !undo(m) ? MOUNT_LOST : MOUNT_ENDING;
+	answer(k, m, err);
+	if (m->state == MOUNT_ENDING && m->pid == 0)
+		forget(k, m);
 }
 
 int mount_request_umount(struct keeper *k, uint64_t client, uint64_t request, const char *target,
@@ -444,7 +449,15 @@ static void note_deadline(int64_t deadline, int64_t *next)
 
 void mount_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next)
 {
-	for (struct mount *m = k->mounts; m; m = m->next) {
+	for (struct mount *m = k->mounts, *next; m; m = next) {
+		next = m->next;
+		if (m->undo_at_ns && now_ns >= m->undo_at_ns && undo(m)) {
+			m->state = MOUNT_ENDING;
+			if (m->pid == 0) {
+				forget(k, m);
+				continue;
+			}
+		}
 		if (m->restart_at_ns && now_ns >= m->restart_at_ns)
 			restart(k, m);
 		if (m->kill_at_ns && now_ns >= m->kill_at_ns) {
@@ -454,6 +467,7 @@ void mount_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next)
 		}
 		note_deadline(m->restart_at_ns, ret_next);
 		note_deadline(m->kill_at_ns, ret_next);
+		note_deadline(m->undo_at_ns, ret_next);
 	}
 }
 

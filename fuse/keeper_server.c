@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/fault.h"
 #include "common/lock.h"
 #include "common/log.h"
 #include "fuse/keeper_kernel.h"
@@ -130,7 +131,7 @@ void server_go(struct keeper *k, struct mount *m)
 	rc = wd_msg_send(m->control.fd, &k->out, MSG_DONTWAIT);
 	if (rc < 0)
 		return; /* it is dying */
-	if (m->restarts > 0 && m->has_resend) {
+	if (m->restarts > 0 && m->has_resend && !WD_FAULT("keeper.resend")) {
 		rc = kernel_resend(m->fuse_fd);
 		if (rc < 0)
 			wd_warn("ask the kernel to resend the requests of '%s': %s", m->target,

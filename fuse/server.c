@@ -44,6 +44,7 @@ struct server server;
 
 /* guarded by server.lock: how far the take-over is */
 static enum { STAGE_WAITING, STAGE_ASKING, STAGE_SERVING } stage;
+static int nthreads; /* that have begun: their system calls for that are behind them */
 
 /* ---- memory ---- */
 
@@ -189,6 +190,8 @@ static void *run_when_started(void *arg)
 	void *(*run)(void *) = (void *(*)(void *))arg;
 
 	wd_lock(&server.lock);
+	nthreads++;
+	wd_cond_broadcast(&server.changed);
 	while (stage < (run == loop_run ? STAGE_SERVING : STAGE_ASKING))
 		wd_cond_wait(&server.changed, &server.lock);
 	wd_unlock(&server.lock);
@@ -197,12 +200,13 @@ static void *run_when_started(void *arg)
 
 static int start_threads(struct wd_err *err)
 {
+	const int n = LOOP_THREADS + REPLY_THREADS + 1;
 	pthread_attr_t attr;
 	int rc = 0;
 
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	for (int i = 0; rc == 0 && i < LOOP_THREADS + REPLY_THREADS + 1; i++) {
+	for (int i = 0; rc == 0 && i < n; i++) {
 		void *(*run)(void *) = i < REPLY_THREADS			? agent_run
 				       : i < REPLY_THREADS + LOOP_THREADS ? loop_run
 									    : agent_run_invals;
@@ -213,7 +217,13 @@ static int start_threads(struct wd_err *err)
 			pthread_detach(thread);
 	}
 	pthread_attr_destroy(&attr);
-	return rc ? wd_err_sys(err, rc, "start a thread") : 0;
+	if (rc)
+		return wd_err_sys(err, rc, "start a thread");
+	wd_lock(&server.lock);
+	while (nthreads < n)
+		wd_cond_wait(&server.changed, &server.lock);
+	wd_unlock(&server.lock);
+	return 0;
 }
 
 /* ---- start ---- */
@@ -260,6 +270,8 @@ static int set_up(struct wd_err *err)
 	if (rc < 0)
 		return wd_err_sys(err, -rc, "use the mount's tables");
 	rc = loop_init(err);
+	if (rc == 0)
+		rc = buffers_init(err);
 	if (rc < 0)
 		return rc;
 	server.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);

@@ -245,6 +245,7 @@ extern const struct fuse_lowlevel_ops server_ops;
 struct data *data_new(int fd, int map_fd, struct wd_err *err);
 struct data *data_ref(struct data *data);
 void data_unref(struct data *data); /* NULL is fine; may unmap and close */
+int buffers_init(struct wd_err *err);
 /* A touched buffer of at least size bytes (<= READ_MAX); never NULL while its bound holds: one per
  * thread. */
 void *buffer_get(size_t size);

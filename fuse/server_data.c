@@ -64,62 +64,68 @@ void data_unref(struct data *data)
 
 /* ---- buffers ---- */
 
-struct buffer {
-	unsigned char *mem;
-	size_t touched;
-	bool is_used;
-};
-
 static struct wd_mutex lock = WD_MUTEX_INIT;
-static struct buffer buffers[BUFFERS];
+static unsigned char *base; /* of BUFFERS buffers of READ_MAX bytes */
+static struct buffer {
+	size_t touched;
+	bool is_used; /* then touched is the user's, else guarded by lock */
+} buffers[BUFFERS];
+
+int buffers_init(struct wd_err *err)
+{
+	/* address space, not memory */
+	base = mmap(NULL, (size_t)BUFFERS * READ_MAX, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return base == MAP_FAILED ? wd_err_sys(err, errno, "map the read buffers") : 0;
+}
+
+static bool take(int i, bool is_cold_good)
+{
+	bool is_mine;
+
+	wd_lock(&lock);
+	is_mine = !buffers[i].is_used && (is_cold_good || buffers[i].touched > 0);
+	if (is_mine)
+		buffers[i].is_used = true;
+	wd_unlock(&lock);
+	return is_mine;
+}
+
+static void give_back(int i)
+{
+	wd_lock(&lock);
+	buffers[i].is_used = false;
+	wd_unlock(&lock);
+}
 
 void *buffer_get(size_t size)
 {
-	struct buffer *b = buffers;
+	unsigned char *mem;
+	int i = 0;
 
 	assert(size <= READ_MAX);
-	wd_lock(&lock);
-	while (b < buffers + BUFFERS && b->is_used)
-		b++;
-	assert(b < buffers + BUFFERS);
-	b->is_used = true;
-	wd_unlock(&lock);
-	if (!b->mem) {
-		void *mem = mmap(NULL, READ_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-		assert(mem != MAP_FAILED); /* address space, not memory */
-		b->mem = mem;
+	while (!take(i, true))
+		i = (i + 1) % BUFFERS; /* there is one per thread: another try finds it */
+	mem = base + (size_t)i * READ_MAX;
+	if (size > buffers[i].touched) {
+		memset(mem + buffers[i].touched, 0, size - buffers[i].touched);
+		buffers[i].touched = size;
 	}
-	if (size > b->touched) {
-		memset(b->mem + b->touched, 0, size - b->touched);
-		b->touched = size;
-	}
-	return b->mem;
+	return mem;
 }
 
 void buffer_put(void *buffer)
 {
-	wd_lock(&lock);
-	for (int i = 0; i < BUFFERS; i++)
-		if (buffers[i].mem == buffer)
-			buffers[i].is_used = false;
-	wd_unlock(&lock);
+	give_back((int)((size_t)((unsigned char *)buffer - base) / READ_MAX));
 }
 
 void buffers_trim(void)
 {
 	for (int i = 0; i < BUFFERS; i++) {
-		bool is_mine;
-
-		wd_lock(&lock);
-		is_mine = !buffers[i].is_used && buffers[i].touched > 0;
-		if (is_mine)
-			buffers[i].is_used = true;
-		wd_unlock(&lock);
-		if (!is_mine)
+		if (!take(i, false))
 			continue;
-		madvise(buffers[i].mem, READ_MAX, MADV_DONTNEED);
+		madvise(base + (size_t)i * READ_MAX, READ_MAX, MADV_DONTNEED);
 		buffers[i].touched = 0;
-		buffer_put(buffers[i].mem);
+		give_back(i);
 	}
 }

@@ -2,8 +2,9 @@
 /* Objects: blocks, completion, restarts, faults, damage. */
 #include "agent/test/store_fixture.h"
 
-#include <pthread.h>
 #include <sys/mman.h>
+
+#include "agent/store_internal.h"
 
 static unsigned fds_open(void)
 {
@@ -250,6 +251,34 @@ static void a_failed_rename_leaves_nothing_behind(void **state)
 	assert_false(has_file(&f, 1, ""));
 	assert_int_equal(put_all(o, 1), 0);
 	assert_true(block_is_right(o, 1, 0));
+	object_unref(o);
+	fx_end(&f);
+}
+
+static void without_unnamed_files_small_objects_are_renamed(void **state)
+{
+	struct fixture f;
+	struct object *o;
+	char path[96];
+	int fd;
+
+	fx_begin(&f, 1024 * MIB);
+	atomic_store(&f.store->has_no_tmpfile, true);
+	o = get(&f, 1, 2 * BLOCK);
+	wd_fault_arm("store.rename=1");
+	assert_int_equal(put_all(o, 1), -EIO);
+	assert_false(has_file(&f, 1, ""));
+	assert_int_equal(put_all(o, 1), 0);
+	assert_true(block_is_right(o, 1, 1));
+	object_unref(o);
+	snprintf(path, sizeof(path), "%s/objects/tmp/17", f.dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	fx_reopen(&f);
+	assert_int_equal(access(path, F_OK), -1); /* swept */
+	o = get(&f, 1, 2 * BLOCK);
+	assert_int_equal(object_verify(o, 1), 0);
 	object_unref(o);
 	fx_end(&f);
 }
@@ -512,6 +541,7 @@ int main(void)
 		cmocka_unit_test(commit_survives_a_crash_before_the_map_is_written),
 		cmocka_unit_test(a_failed_write_leaves_the_block_absent_and_the_disk_suspect),
 		cmocka_unit_test(a_failed_rename_leaves_nothing_behind),
+		cmocka_unit_test(without_unnamed_files_small_objects_are_renamed),
 		cmocka_unit_test(what_the_metadata_never_heard_of_is_replaced_or_adopted),
 		cmocka_unit_test(a_record_without_its_file_reads_as_empty),
 		cmocka_unit_test(an_object_of_another_size_takes_the_place),

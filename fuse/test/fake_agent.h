@@ -60,6 +60,7 @@ struct fake_parked {
 struct fake_mount {
 	uint64_t id;
 	int sock, tables_fd;
+	bool is_cached; /* without passthrough */
 };
 
 static struct {
@@ -251,13 +252,13 @@ static void fake_on_readdir(int sock, struct wd_msg *m, struct wd_rd *r)
 	fake_send(sock);
 }
 
-static void fake_reply_open(int sock, uint64_t id, struct fake_file *f)
+static void fake_reply_open(int sock, uint64_t id, struct fake_file *f, enum wd_open_mode mode)
 {
 	wd_msg_start_reply(&fake_out, WD_MSG_OPEN, id, 0);
-	wd_put_u8(&fake_out, f->is_direct ? WD_OPEN_DIRECT : f->is_complete ? WD_OPEN_PASSTHROUGH : WD_OPEN_CACHED);
-	wd_put_u32(&fake_out, f->is_complete && !f->is_direct ? f->backing_id : 0);
+	wd_put_u8(&fake_out, mode);
+	wd_put_u32(&fake_out, mode == WD_OPEN_PASSTHROUGH ? f->backing_id : 0);
 	wd_put_u64(&fake_out, f->size);
-	if (!f->is_complete && !f->is_direct) {
+	if (mode == WD_OPEN_CACHED) {
 		wd_put_fd(&fake_out, f->fd);
 		wd_put_fd(&fake_out, f->map_fd);
 	}
@@ -289,17 +290,18 @@ static void fake_on_open(struct fake_mount *mount, struct wd_msg *m, struct wd_r
 	f->opens++;
 	if (flags & WD_OPEN_REOPEN)
 		f->reopens++;
-	if ((flags & WD_OPEN_REOPEN) && !(flags & WD_OPEN_WAS_PASSTHROUGH)) {
-		/* it was open in cached mode and stays so, also when it has become complete */
-		bool is_complete = f->is_complete;
-
-		f->is_complete = false;
-		fake_reply_open(mount->sock, m->id, f);
-		f->is_complete = is_complete;
+	if (f->is_direct) {
+		fake_reply_open(mount->sock, m->id, f, WD_OPEN_DIRECT);
 		return;
 	}
-	if (f->is_direct || !f->is_complete || (f->backing_id && f->backing_mount == mount->id)) {
-		fake_reply_open(mount->sock, m->id, f);
+	/* what was open in cached mode stays so, also when it has become complete */
+	if (!f->is_complete || mount->is_cached ||
+		((flags & WD_OPEN_REOPEN) && !(flags & WD_OPEN_WAS_PASSTHROUGH))) {
+		fake_reply_open(mount->sock, m->id, f, WD_OPEN_CACHED);
+		return;
+	}
+	if (f->backing_id && f->backing_mount == mount->id) {
+		fake_reply_open(mount->sock, m->id, f, WD_OPEN_PASSTHROUGH);
 		return;
 	}
 	p = fake_park(mount->sock, m->id, f);
@@ -493,10 +495,11 @@ static void fake_on_add(struct wd_msg *m, struct wd_rd *r)
 	if (i == FAKE_MOUNTS)
 		fake_fatal("too many mounts");
 	fake.mounts[i] = (struct fake_mount){.id = id, .sock = wd_msg_take_fd(m, 0),
-		.tables_fd = wd_msg_take_fd(m, 1)};
+		.tables_fd = wd_msg_take_fd(m, 1),
+		.is_cached = len >= 6 && memcmp(description, "cached", 6) == 0};
 	wd_msg_start_reply(&fake_out, m->type, m->id, 0);
-	wd_put_u32(&fake_out, WD_MOUNT_READ_ONLY |
-		(len >= 6 && memcmp(description, "cached", 6) == 0 ? WD_MOUNT_NO_PASSTHROUGH : 0));
+	wd_put_u32(&fake_out,
+		WD_MOUNT_READ_ONLY | (fake.mounts[i].is_cached ? WD_MOUNT_NO_PASSTHROUGH : 0));
 	wd_put_str(&fake_out, "fake://data");
 	fake_send(fake.keeper);
 }
@@ -516,7 +519,7 @@ static void fake_on_backing(struct wd_msg *m, struct wd_rd *r)
 					mount = &fake.mounts[k];
 			p->file->backing_id = wd_rd_u32(r);
 			p->file->backing_mount = mount ? mount->id : 0;
-			fake_reply_open(p->sock, p->id, p->file);
+			fake_reply_open(p->sock, p->id, p->file, WD_OPEN_PASSTHROUGH);
 		} else {
 			wd_msg_start_reply(&fake_out, WD_MSG_OPEN, p->id, m->status);
 			wd_put_str(&fake_out, "no backing id");

@@ -3,8 +3,8 @@
  * Keeper and server, the real programs on the real kernel, with a made-up agent (fake_agent.h) in
  * this process. Runs in a mount namespace of its own.
  *
- * A FUSE test can hang for ever, so an alarm bounds each test: it aborts the connection, which lets
- * every reader go, and ends the programs.
+ * A FUSE test can hang for ever, beyond the reach of signals. A process of its own watches over it: it
+ * aborts the connection of a test that takes too long, which lets every reader go, and ends all.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -32,11 +32,20 @@
 #define COLD_SIZE (3 * 1024 * 1024 + 12345)
 
 static char dir[128], target[160], keeper_sock[160], keeper_path[PATH_MAX];
-static pid_t keeper;
-static volatile unsigned connection; /* minor number of the mount's device; 0: none */
+static pid_t watchdog;
+static char reports[64] = "/tmp/wd-reports-XXXXXX"; /* of sanitizers */
 static struct fake_file *complete, *cold, *empty, *direct, *late, *bytes;
 
 /* ---- the guard ---- */
+
+/* shared with the watchdog */
+static struct {
+	_Atomic unsigned connection; /* minor number of the mount's device; 0: none */
+	_Atomic pid_t keeper;
+	_Atomic long deadline; /* seconds on CLOCK_MONOTONIC; 0: no test runs */
+} *guard;
+#define keeper (guard->keeper)
+#define connection (guard->connection)
 
 static void abort_connection(void)
 {
@@ -53,17 +62,34 @@ static void abort_connection(void)
 		close(fd);
 }
 
-static void on_alarm(int sig)
+static void run_watchdog(pid_t test)
 {
-	static const char text[] = "test_mount: a test took too long; aborting the connection\n";
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (getppid() == test) {
+		usleep(500000);
+		if (guard->deadline == 0 || wd_now_ns() / 1000000000 < guard->deadline)
+			continue;
+		fprintf(stderr, "test_mount: a test took too long; its connection is aborted\n");
+		abort_connection();
+		if (keeper > 0)
+			kill(keeper, SIGKILL);
+		kill(test, SIGKILL);
+		_exit(1);
+	}
+}
 
-	if (write(2, text, sizeof(text) - 1) < 0)
-		_exit(2);
-	abort_connection();
-	if (keeper > 0)
-		kill(keeper, SIGKILL);
-	umount2(target, MNT_DETACH);
-	_exit(1);
+static void start_watchdog(void)
+{
+	pid_t test = getpid();
+
+	guard = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (guard == MAP_FAILED)
+		abort();
+	watchdog = fork();
+	if (watchdog == 0) {
+		run_watchdog(test);
+		_exit(0);
+	}
 }
 
 /* ---- the keeper ---- */
@@ -80,23 +106,37 @@ static int connect_keeper(void)
 	return sock;
 }
 
-static void start_keeper(void)
+/* server NULL: the one beside the keeper. */
+static void start_keeper(const char *server)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int probe = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	pid_t pid = fork();
 
-	keeper = fork();
-	if (keeper == 0) {
+	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		execl(keeper_path, "warpdrive-keeper", "--run-dir", dir, NULL);
+		execl(keeper_path, "warpdrive-keeper", "--run-dir", dir,
+			server ? "--server" : NULL, server, NULL);
 		_exit(127);
 	}
+	keeper = pid;
 	strcpy(addr.sun_path, keeper_sock);
 	while (connect(probe, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
 		assert_int_equal(waitpid(keeper, NULL, WNOHANG), 0);
 		usleep(1000);
 	}
 	close(probe);
+}
+
+static void end_keeper(void)
+{
+	pid_t pid = keeper;
+
+	keeper = 0;
+	if (pid <= 0)
+		return;
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
 }
 
 static int ask_mount(const char *where, const char *description, struct wd_err *err)
@@ -159,13 +199,14 @@ static void do_mount(const char *description)
 {
 	struct wd_err err = WD_ERR_INIT;
 	const char *at;
-	unsigned major;
+	unsigned major, minor;
 
 	if (ask_mount(target, description, &err) < 0)
 		fail_msg("%s", err.msg);
 	at = strstr(status_text(), "\"device\":\"");
 	assert_non_null(at);
-	assert_int_equal(sscanf(at, "\"device\":\"%u:%u", &major, (unsigned *)&connection), 2);
+	assert_int_equal(sscanf(at, "\"device\":\"%u:%u", &major, &minor), 2);
+	connection = minor;
 }
 
 static void do_umount(void)
@@ -179,10 +220,8 @@ static void do_umount(void)
 
 static int setup(void **state)
 {
-	char path[256];
-
 	memset(&fake, 0, sizeof(fake));
-	alarm(SECONDS);
+	guard->deadline = wd_now_ns() / 1000000000 + SECONDS;
 	connection = 0;
 	snprintf(dir, sizeof(dir), "/tmp/wd-mount-XXXXXX");
 	if (!mkdtemp(dir))
@@ -190,7 +229,6 @@ static int setup(void **state)
 	snprintf(target, sizeof(target), "%s/mnt", dir);
 	snprintf(keeper_sock, sizeof(keeper_sock), "%s/keeper.sock", dir);
 	mkdir(target, 0755);
-	snprintf(path, sizeof(path), "%s/run", dir);
 	fake_init(dir);
 	complete = fake_add("complete", 700000, true);
 	cold = fake_add("cold", COLD_SIZE, false);
@@ -201,7 +239,7 @@ static int setup(void **state)
 	bytes = fake_add("bytes", 400000, false);
 	bytes->is_bytes = true;
 	fake_start();
-	start_keeper();
+	start_keeper(NULL);
 	return 0;
 }
 
@@ -214,34 +252,94 @@ static int setup_mounted(void **state)
 	return rc;
 }
 
+/* Waits for all children but the watchdog. */
+static void end_children(void)
+{
+	char path[64];
+	int pid;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	for (;;) {
+		FILE *f = fopen(path, "re");
+		int other = 0;
+
+		assert_non_null(f);
+		while (fscanf(f, "%d", &pid) == 1)
+			if (pid != watchdog)
+				other = pid;
+		fclose(f);
+		if (!other)
+			return;
+		waitpid(other, NULL, 0);
+	}
+}
+
+/* What a sanitizer found in keeper or server ends up in files: prints them. */
+static bool has_reports(void)
+{
+	bool is_any = false;
+	struct dirent *e;
+	DIR *d = opendir(reports);
+
+	assert_non_null(d);
+	while ((e = readdir(d))) {
+		char path[512], line[512];
+		FILE *f;
+
+		snprintf(path, sizeof(path), "%s/%s", reports, e->d_name);
+		f = e->d_name[0] != '.' ? fopen(path, "re") : NULL;
+		while (f && fgets(line, sizeof(line), f)) {
+			fputs(line, stderr);
+			is_any = true;
+		}
+		if (f) {
+			fclose(f);
+			unlink(path);
+		}
+	}
+	closedir(d);
+	return is_any;
+}
+
+static void collect_reports(void)
+{
+	static const char *const names[] = {"ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"};
+
+	if (!mkdtemp(reports) || chmod(reports, 01777) < 0)
+		abort();
+	for (int i = 0; i < 3; i++) {
+		const char *old = getenv(names[i]);
+		char value[512];
+
+		snprintf(value, sizeof(value), "%s%slog_path=%s/report", old ? old : "", old ? ":" : "",
+			reports);
+		setenv(names[i], value, 1);
+	}
+}
+
 static int teardown(void **state)
 {
-	pid_t pid;
+	char path[256];
 
 	abort_connection();
-	kill(keeper, SIGKILL);
-	waitpid(keeper, NULL, 0);
-	keeper = 0;
+	end_keeper();
 	umount2(target, MNT_DETACH);
 	fake_stop();
 	/* servers that outlive the keeper are our children now: their mount is gone, so they end */
-	while ((pid = waitpid(-1, NULL, 0)) > 0)
-		;
+	end_children();
 	for (unsigned i = 0; i < fake.nfiles; i++) {
 		munmap(fake.files[i].map, wd_livemap_bytes(fake.files[i].map->nblocks));
 		close(fake.files[i].map_fd);
 		close(fake.files[i].fd);
 	}
 	unlink(keeper_sock);
-	{
-		char path[256];
-
-		snprintf(path, sizeof(path), "%s/agent.sock", dir);
-		unlink(path);
-	}
+	snprintf(path, sizeof(path), "%s/agent.sock", dir);
+	unlink(path);
 	rmdir(target);
 	rmdir(dir);
-	alarm(0);
+	if (has_reports())
+		return -1;
+	guard->deadline = 0;
 	return 0;
 }
 
@@ -295,6 +393,14 @@ static void assert_reads_right(struct fake_file *f)
 
 	if (rc)
 		fail_msg("read '%s': %s", f->name, strerror(rc));
+}
+
+/* From now on absent blocks are filled when they are asked for. */
+static void set_auto(void)
+{
+	wd_lock(&fake.lock);
+	fake.is_auto = true;
+	wd_unlock(&fake.lock);
 }
 
 struct reader {
@@ -556,7 +662,7 @@ static void a_cold_file_can_be_mapped(void **state)
 	int fd = open_file("cold");
 	unsigned char *map;
 
-	fake.is_auto = true;
+	set_auto();
 	assert_true(fd >= 0);
 	map = mmap(NULL, COLD_SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	assert_ptr_not_equal(map, MAP_FAILED);
@@ -570,7 +676,7 @@ static void many_readers_of_many_files_get_their_bytes(void **state)
 	struct reader readers[24];
 	struct fake_file *files[] = {complete, cold, direct, late, bytes, empty};
 
-	fake.is_auto = true;
+	set_auto();
 	for (int i = 0; i < 24; i++)
 		start_reader(&readers[i], files[i % 6]);
 	for (int i = 0; i < 24; i++)
@@ -617,8 +723,9 @@ static void the_mode_of_an_open_file_stays_until_its_last_close(void **state)
 static void a_mount_without_passthrough_reads_complete_files_too(void **state)
 {
 	do_mount("cached");
-	/* the agent grants passthrough all the same: the server falls back to bytes */
 	assert_reads_right(complete);
+	assert_int_equal(fake_get(&complete->backing_id), 0);
+	assert_int_equal(fake_get(&complete->ensures), 0);
 }
 
 /* ---- interrupts ---- */
@@ -697,9 +804,7 @@ static void readers_outlive_the_server(void **state)
 	wait_for_new_server(pid);
 	start_reader(&p, complete);
 	join_reader(&p);
-	wd_lock(&fake.lock);
-	fake.is_auto = true;
-	wd_unlock(&fake.lock);
+	set_auto();
 	fake_fill(cold, 0, cold->size);
 	join_reader(&r);
 	assert_true(fake_get(&fake.servers) >= 1);
@@ -774,7 +879,7 @@ static void readers_outlive_many_servers(void **state)
 	_Atomic bool stop = false;
 	pid_t pid = 0;
 
-	fake.is_auto = true;
+	set_auto();
 	for (int i = 0; i < 6; i++) {
 		readers[i] = (struct loop_reader){.file = files[i], .stop = &stop};
 		assert_int_equal(pthread_create(&readers[i].thread, NULL, run_loop_reader, &readers[i]), 0);
@@ -797,30 +902,99 @@ static void readers_outlive_many_servers(void **state)
 	do_umount();
 }
 
+#ifdef WD_FAULTS
+static void restart_with_faults(const char *faults)
+{
+	end_keeper();
+	unlink(keeper_sock);
+	setenv("WARPDRIVE_FAULTS", faults, 1);
+	start_keeper(NULL);
+	unsetenv("WARPDRIVE_FAULTS");
+}
+
+/* A kernel before 6.9: only the slots know what is owed. */
+static void readers_outlive_many_servers_without_resend(void **state)
+{
+	restart_with_faults("keeper.resend=0");
+	do_mount("{}");
+	readers_outlive_many_servers(state);
+}
+
+/* Each server dies in the window between an answer to OPEN and the note that it was given. */
+static void handles_outlive_a_server_that_dies_in_open(void **state)
+{
+	struct fake_file *files[] = {complete, late, bytes, direct};
+
+	restart_with_faults("server.die-opened=@2");
+	do_mount("{}");
+	set_auto();
+	for (int i = 0; i < 12; i++)
+		assert_reads_right(files[i % 4]);
+	assert_true(status_number("\"restarts\":") >= 3);
+	do_umount();
+}
+
+/* Each server dies with a request in its slot that it has not looked at. */
+static void requests_outlive_a_server_that_dies_reading(void **state)
+{
+	restart_with_faults("server.die=@9,keeper.resend=0");
+	do_mount("{}");
+	set_auto();
+	for (int i = 0; i < 3; i++) {
+		assert_reads_right(late);
+		a_directory_lists_every_child_once(state);
+	}
+	assert_true(status_number("\"restarts\":") >= 3);
+	do_umount();
+}
+
+static void a_mount_that_fails_half_way_is_undone(void **state)
+{
+	struct wd_err err = WD_ERR_INIT;
+	struct stat before, after;
+
+	restart_with_faults("keeper.mount=1");
+	assert_int_equal(stat(target, &before), 0);
+	assert_int_equal(ask_mount(target, "{}", &err), -EIO);
+	assert_int_equal(stat(target, &after), 0);
+	assert_int_equal(before.st_dev, after.st_dev);
+	do_mount("{}");
+	assert_reads_right(complete);
+}
+
+static void a_cache_file_that_fails_is_read_through(void **state)
+{
+	restart_with_faults("server.pread=0");
+	do_mount("{}");
+	fake_fill(late, 0, late->size);
+	assert_reads_right(late);
+	assert_true(fake_get(&late->ensures) > 0);
+}
+#endif
+
 static void readers_wait_for_a_new_agent(void **state)
 {
-	int c = open_file("complete"), p = open_file("cold");
+	int c = open_file("complete"), p = open_file("late");
 	unsigned char buf[4096];
 	struct reader r;
 
 	assert_true(c >= 0 && p >= 0);
-	fake_fill(cold, 0, WD_BLOCK_SIZE);
+	posix_fadvise(p, 0, 0, POSIX_FADV_RANDOM); /* read-ahead would want what is absent */
+	fake_fill(late, 0, WD_BLOCK_SIZE);
 	start_reader(&r, cold);
 	fake_wait(&fake.parked_ensures, 1);
 	fake_stop();
 	/* without an agent: what is present, and what is pooled */
 	assert_int_equal(pread(p, buf, sizeof(buf), 2000), sizeof(buf));
-	assert_true(is_right(cold, buf, 2000, sizeof(buf)));
+	assert_true(is_right(late, buf, 2000, sizeof(buf)));
 	assert_int_equal(pread(c, buf, sizeof(buf), 2000), sizeof(buf));
-	wd_lock(&fake.lock);
-	fake.is_auto = true;
-	cold->reopens = 0;
-	wd_unlock(&fake.lock);
+	set_auto();
 	fake_start();
 	join_reader(&r);
 	fake_wait(&cold->reopens, 1);
+	fake_wait(&late->reopens, 1);
 	fake_wait(&complete->reopens, 1);
-	assert_reads_right(late);
+	assert_reads_right(bytes);
 	close(c);
 	close(p);
 	do_umount();
@@ -839,7 +1013,7 @@ static void agent_and_server_may_die_together(void **state)
 	start_reader(&q, late);
 	kill(pid, SIGKILL);
 	wait_for_new_server(pid);
-	fake.is_auto = true;
+	set_auto();
 	fake_start();
 	join_reader(&r);
 	join_reader(&q);
@@ -847,9 +1021,8 @@ static void agent_and_server_may_die_together(void **state)
 
 static void the_server_goes_on_without_the_keeper(void **state)
 {
-	fake.is_auto = true;
-	kill(keeper, SIGKILL);
-	waitpid(keeper, NULL, 0);
+	set_auto();
+	end_keeper();
 	assert_reads_right(late);
 	assert_reads_right(cold);
 }
@@ -898,7 +1071,7 @@ static void descriptors_are_given_back(void **state)
 	unsigned before, after;
 	pid_t pid = server_pid();
 
-	fake.is_auto = true;
+	set_auto();
 	before = count_fds(pid);
 	for (int i = 0; i < 30; i++) {
 		assert_reads_right(late);
@@ -918,7 +1091,7 @@ static void idle_memory_is_small(void **state)
 	pid_t pid = server_pid();
 	unsigned long long rss;
 
-	fake.is_auto = true;
+	set_auto();
 	for (int i = 0; i < 5; i++) {
 		assert_reads_right(cold);
 		assert_reads_right(direct);
@@ -1019,18 +1192,9 @@ static void a_server_that_cannot_start_fails_the_mount(void **state)
 	struct wd_err err = WD_ERR_INIT;
 	struct stat before, after;
 
-	/* the keeper of this test has a server that is none */
-	kill(keeper, SIGKILL);
-	waitpid(keeper, NULL, 0);
-	keeper = fork();
-	if (keeper == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		execl(keeper_path, "warpdrive-keeper", "--run-dir", dir, "--server", "/bin/false", NULL);
-		_exit(127);
-	}
+	end_keeper();
 	unlink(keeper_sock);
-	while (access(keeper_sock, F_OK) < 0)
-		usleep(1000);
+	start_keeper("/bin/false");
 	assert_int_equal(stat(target, &before), 0);
 	assert_int_equal(ask_mount(target, "{}", &err), -EIO);
 	assert_non_null(strstr(err.msg, "/bin/false"));
@@ -1058,12 +1222,13 @@ static void a_stopping_keeper_unmounts(void **state)
 	assert_int_equal(stat(target, &before), 0);
 	kill(keeper, SIGTERM);
 	assert_int_equal(waitpid(keeper, &status, 0), keeper);
+	keeper = 0;
 	assert_int_equal(status, 0);
 	connection = 0;
 	assert_int_equal(stat(target, &after), 0);
 	assert_int_not_equal(before.st_dev, after.st_dev);
 	assert_int_equal(access(keeper_sock, F_OK), -1);
-	start_keeper();
+	start_keeper(NULL);
 }
 
 /* ---- hostile clients ---- */
@@ -1156,6 +1321,13 @@ int main(void)
 		MOUNTED(readers_outlive_the_server),
 		MOUNTED(open_files_outlive_the_server),
 		MOUNTED(readers_outlive_many_servers),
+#ifdef WD_FAULTS
+		PLAIN(readers_outlive_many_servers_without_resend),
+		PLAIN(handles_outlive_a_server_that_dies_in_open),
+		PLAIN(requests_outlive_a_server_that_dies_reading),
+		PLAIN(a_mount_that_fails_half_way_is_undone),
+		PLAIN(a_cache_file_that_fails_is_read_through),
+#endif
 		MOUNTED(readers_wait_for_a_new_agent),
 		MOUNTED(agent_and_server_may_die_together),
 		MOUNTED(the_server_goes_on_without_the_keeper),
@@ -1171,7 +1343,6 @@ int main(void)
 		MOUNTED(hostile_clients_are_dropped),
 		PLAIN(a_client_that_leaves_undoes_its_mount),
 	};
-	struct sigaction sa = {.sa_handler = on_alarm};
 	const char *only = getenv("WD_TEST");
 	ssize_t n = readlink("/proc/self/exe", keeper_path, sizeof(keeper_path) - 64);
 	char *slash;
@@ -1184,9 +1355,12 @@ int main(void)
 	slash = strrchr(keeper_path, '/');
 	strcpy(slash, "/../bin/warpdrive-keeper");
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	sigaction(SIGALRM, &sa, NULL);
+	start_watchdog();
+	collect_reports();
 	signal(SIGPIPE, SIG_IGN);
 	if (only)
 		cmocka_set_test_filter(only);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	n = cmocka_run_group_tests(tests, NULL, NULL);
+	rmdir(reports);
+	return (int)n;
 }
