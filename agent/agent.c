@@ -97,6 +97,8 @@ static void on_close(void *arg, struct conn *c)
 	}
 	if (conn_role(c) != WD_ROLE_KEEPER)
 		return;
+	if (!a->keeper)
+		return; /* agent_close has freed it already */
 	keeper_link_detach(a->keeper, c);
 	wd_lock(&a->lock);
 	is_idle = !a->mounts;

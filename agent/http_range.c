@@ -152,7 +152,7 @@ static void status_line(struct http_answer *a, const char *line, size_t len)
 static void set_length(struct http_answer *a, const char *v, size_t len)
 {
 	const char *p = v;
-	uint64_t n;
+	uint64_t n = 0;
 
 	if (!parse_u64(&p, v + len, &n) || p != v + len || (a->has_length && a->length != n))
 		a->is_garbled = true;

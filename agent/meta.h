@@ -81,6 +81,10 @@ bool meta_is_busy(struct meta *m);
 typedef bool (*meta_visit)(void *arg, const void *key, size_t key_len, const void *value, size_t len);
 int meta_scan(struct meta *m, enum meta_table table, const void *from, size_t from_len, meta_visit visit,
 	void *arg);
+/* The same for keys that share the first prefix_len bytes of `from`, and without waiting for a commit:
+ * what was put is seen all the same. */
+int meta_scan_below(struct meta *m, enum meta_table table, const void *from, size_t from_len,
+	size_t prefix_len, meta_visit visit, void *arg);
 /* Returns when everything put so far is committed; -errno when that was tried and failed (the disk is
  * full or broken: what was put is still read from memory, and tried again). */
 int meta_flush(struct meta *m);

@@ -143,7 +143,7 @@ static void add_job(void *arg)
 	if (rc == 0)
 		rc = wd_mm_map(add->tables, &mnt->mm, &err);
 	if (rc == 0)
-		rc = open_dataset(a, mnt, add->flags & 1, &err);
+		rc = open_dataset(a, mnt, add->flags & WD_MOUNT_ADD_AGAIN, &err);
 	if (rc == 0) {
 		atomic_store(&mnt->has_no_passthrough, mnt->options->has_no_passthrough);
 		rc = enlist(a, mnt, wd_steal_fd(&add->server), &err);
@@ -176,7 +176,7 @@ bool mount_on_add(struct agent *a, struct conn *keeper, struct wd_msg *m)
 
 	if (!description || !wd_rd_str(&r, target, sizeof(target)))
 		return false;
-	flags = r.left ? wd_rd_u32(&r) : 0;
+	flags = wd_rd_u32(&r);
 	if (!wd_rd_done(&r) || m->nfds != 2)
 		return false;
 	add = calloc(1, sizeof(*add) + len + 1);

@@ -79,7 +79,7 @@ static int complete_map(uint64_t size)
 	if (!map || fd < 0)
 		return -ENOMEM;
 	map->magic = WD_LIVEMAP_MAGIC;
-	map->version = 1;
+	map->version = WD_LIVEMAP_VERSION;
 	map->size = size;
 	map->block_size = WD_BLOCK_SIZE;
 	map->nblocks = nblocks;

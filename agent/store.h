@@ -8,9 +8,9 @@
  *	<dir>/objects/ab/<id>.map  while partial: header and a 16-byte entry per block
  *
  * The store knows bytes, blocks and space; what an object means, and who fetches it, is others'
- * business. An object is in memory while somebody holds a reference (and a while longer, bounded); a
- * reference also keeps it from being evicted. At rest it is a record in the metadata (META_OBJECTS, META_LRU) and its files, so
- * that start-up reads neither the tree nor all records.
+ * business. An object is in memory while somebody holds a reference (and a while longer, bounded);
+ * a reference also keeps it from being evicted. At rest it is a record in the metadata (META_OBJECTS,
+ * META_LRU) and its files, so that start-up reads the records, never the tree.
  *
  * Writing a block: object_pwrite() its bytes, then object_commit() it with its hash: the map entry is
  * written before the live bit is set, so a kill at any point leaves only whole blocks marked present.
@@ -86,8 +86,9 @@ uint64_t object_present_bytes(const struct object *o);
 /* The same of an object that may not be in memory; *ret_present 0 when unknown. */
 void store_peek(struct store *s, const struct object_id *id, uint64_t size, uint64_t *ret_present);
 
-/* Fresh descriptors (caller closes): the cache file read-only, and the live map (partial only: -EALREADY
- * when the object is complete). -ENOENT: the file of a complete object is gone; it is empty from now on. */
+/* Fresh descriptors (caller closes): the cache file read-only, and the live map (partial only:
+ * -EALREADY when the object is complete). -ENOENT: the file of a complete object is gone; the object is
+ * empty from now on. */
 int object_open_file(struct object *o, struct wd_err *err);
 int object_open_map(struct object *o, struct wd_err *err);
 
@@ -109,16 +110,16 @@ int object_commit(struct object *o, uint32_t block, uint64_t hash);
 /* Admitted bytes of one block of o: what commit will charge. */
 uint64_t object_block_charge(const struct object *o, uint32_t block);
 
-/* A whole small object (admitted by its block charges): written aside, renamed, complete. After a failure
- * what was admitted is still the caller's to give back. Larger ones go by blocks. */
+/* A whole small object (admitted by its block charges): written aside, renamed, complete. After a
+ * failure what was admitted is still the caller's to give back. Larger ones go by blocks. */
 int object_put(struct object *o, const void *data, size_t len);
 
-/* Checks a present block against its recorded hash: 0, -EILSEQ (the bit is cleared), -EIO; -ENOENT when it
- * is not present. */
+/* Checks a present block against its recorded hash: 0, -EILSEQ (the bit is cleared), -EIO; -ENOENT
+ * when it is not present. */
 int object_verify(struct object *o, uint32_t block);
 
-/* Drops an object that nobody uses: -EBUSY when somebody does or a pool holds it, -ENOENT when there is
- * none. May wait for the evictor: not from its callbacks (reclaim, admissions). */
+/* Drops an object that nobody uses: -EBUSY when somebody does or a pool holds it, -ENOENT when there
+ * is none. May wait for the evictor: not from its callbacks (reclaim, admissions). */
 int store_evict(struct store *s, const struct object_id *id);
 
 /* Calls back with every object id and its present bytes, oldest use first (status, tests). */

@@ -83,6 +83,8 @@ static void admit_locked(struct store *s, struct object *o, uint64_t bytes) WD_R
 {
 	uint64_t map = map_part(o);
 
+	if (object_is_complete(o))
+		return; /* meanwhile: it takes nothing any more */
 	o->admitted += bytes;
 	o->map_admitted += map;
 	s->admitted += bytes + map;

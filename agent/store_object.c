@@ -129,6 +129,7 @@ void object_complete_locked(struct store *s, struct object *o)
 {
 	atomic_store_explicit(&o->is_complete, true, memory_order_release);
 	live_complete_locked(o);
+	account_return_locked(s, o); /* what was admitted twice for a block, or for a map */
 	if (o->nblocks <= SMALL_BLOCKS && o->has_map && !o->is_folding) {
 		if (!s->folds)
 			s->fold_ns = wd_now_ns() + FOLD_DELAY_NS;
@@ -151,9 +152,12 @@ static int open_pair(struct object *o, bool is_new, int *ret_data, int *ret_map)
 	if (is_new) {
 		/* A record of an earlier life may say "complete" until its removal is committed: a
 		 * kill would leave it beside a new file full of holes. */
-		if (meta_is_pending(o->store->meta, META_OBJECTS, &o->id, sizeof(o->id)) &&
-			meta_flush(o->store->meta) < 0)
-			return -EIO;
+		if (meta_is_pending(o->store->meta, META_OBJECTS, &o->id, sizeof(o->id))) {
+			int rc = meta_flush(o->store->meta);
+
+			if (rc < 0)
+				return rc;
+		}
 		return file_create(o->store, o, ret_data, ret_map);
 	}
 	data = file_open(o->store, &o->id, "", O_RDWR);
@@ -343,7 +347,6 @@ static void put_done(struct object *o, const uint64_t *hashes, int rc)
 		}
 		store_touch_locked(s, o);
 		object_complete_locked(s, o);
-		account_return_locked(s, o); /* no map was needed */
 	}
 	wd_cond_broadcast(&o->cond);
 	wd_unlock(&o->lock);

@@ -320,22 +320,26 @@ static void end_cancelled(struct transfer_thread *t)
 	}
 }
 
-/* Starts what is due; returns how long until the next one is, in ms. */
-static int run_due(struct transfer_thread *t)
+static void run_due(struct transfer_thread *t)
 {
-	int64_t now_ns = wd_now_ns(), next_ns = INT64_MAX;
+	int64_t now_ns = wd_now_ns();
 
-	for (struct slot *s = t->slots; s < t->slots + t->nslots; s++) {
-		if (s->state != SLOT_WAITING)
-			continue;
-		if (s->due_ns <= now_ns)
+	for (struct slot *s = t->slots; s < t->slots + t->nslots; s++)
+		if (s->state == SLOT_WAITING && s->due_ns <= now_ns)
 			begin_try(t, s);
-		else if (s->due_ns < next_ns)
-			next_ns = s->due_ns;
-	}
-	if (next_ns == INT64_MAX)
+}
+
+/* How long until the next retry is due, in ms; for ever when none waits. */
+static int until_due_ms(const struct transfer_thread *t)
+{
+	int64_t left_ns = INT64_MAX, now_ns = wd_now_ns();
+
+	for (const struct slot *s = t->slots; s < t->slots + t->nslots; s++)
+		if (s->state == SLOT_WAITING && s->due_ns - now_ns < left_ns)
+			left_ns = s->due_ns - now_ns;
+	if (left_ns > (int64_t)INT_MAX * 1000000)
 		return INT_MAX;
-	return (int)((next_ns - now_ns + 999999) / 1000000);
+	return left_ns > 0 ? (int)((left_ns + 999999) / 1000000) : 0;
 }
 
 static void end_finished(struct transfer_thread *t)
@@ -363,18 +367,18 @@ static void drop_spares(struct transfer_thread *t)
 static void *transfer_main(void *arg)
 {
 	struct transfer_thread *t = arg;
-	int running, wait_ms;
+	int running;
 
 	while (!get_queue_is_stopping(transfers.queue)) {
 		take_jobs(t);
 		end_cancelled(t);
-		wait_ms = run_due(t);
+		run_due(t);
 		curl_multi_perform(t->multi, &running);
 		end_finished(t);
 		if (t->nused == 0)
 			drop_spares(t);
 		/* a wake-up that came since the last poll ends this one at once */
-		curl_multi_poll(t->multi, NULL, 0, wait_ms, NULL);
+		curl_multi_poll(t->multi, NULL, 0, until_due_ms(t), NULL);
 	}
 	get_queue_end_cancelled(transfers.queue);
 	return NULL;

@@ -495,7 +495,7 @@ int tree_readdir(struct dataset *ds, uint64_t dir_node, uint64_t after, int64_t 
 		b->count = 0;
 		key_u64(from, dir);
 		key_u64(from + 8, after + 1);
-		rc = meta_scan(ds->tree->meta, META_COOKIES, from, sizeof(from), batch_visit, b);
+		rc = meta_scan_below(ds->tree->meta, META_COOKIES, from, sizeof(from), 8, batch_visit, b);
 		if (rc < 0)
 			return wd_err_sys(err, -rc, "read directory '%s'", node.key);
 		for (unsigned i = 0; i < b->count; i++) {

@@ -249,7 +249,7 @@ static int sweep_dir(struct listing *l, uint64_t dir)
 		key_u64(from + 8, s->next);
 		s->count = 0;
 		s->is_end = true;
-		rc = meta_scan(m, META_COOKIES, from, sizeof(from), sweep_visit, s);
+		rc = meta_scan_below(m, META_COOKIES, from, sizeof(from), 8, sweep_visit, s);
 		if (rc < 0)
 			return rc;
 		for (unsigned i = 0; i < s->count; i++) {

@@ -42,7 +42,8 @@ enum wd_msg_type {
 	 * reply: u32 protocol version, str build version */
 	WD_MSG_HELLO = 1,
 
-	/* keeper -> agent.  u64 mount, bytes description (JSON, opaque to the keeper), str target;
+	/* keeper -> agent.  u64 mount, bytes description (JSON, opaque to the keeper), str target,
+	 * u32 flags (enum wd_mount_add_flag);
 	 * fds: [server's socket end, tables memfd]. The agent checks the description and opens the
 	 * dataset before it answers; a refusal's text is for the user.
 	 * reply: u32 mount flags (enum wd_mount_flag), str dataset (what /proc/mounts shows) */
@@ -117,6 +118,8 @@ enum wd_msg_type {
 };
 
 enum wd_mount_flag { WD_MOUNT_READ_ONLY = 1, WD_MOUNT_NO_PASSTHROUGH = 2 };
+/* AGAIN: the mount stands; the agent was restarted, and takes it back without asking the origin */
+enum wd_mount_add_flag { WD_MOUNT_ADD_AGAIN = 1 };
 enum wd_open_mode { WD_OPEN_PASSTHROUGH = 1, WD_OPEN_CACHED = 2, WD_OPEN_DIRECT = 3 };
 enum wd_open_flag {
 	WD_OPEN_REOPEN = 1,	    /* a restart: same mode as before, or the nearest */

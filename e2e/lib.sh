@@ -41,7 +41,7 @@ note() {
 
 # Waits until a process that is not our child is gone.
 wait_gone() {
-	timeout 30 tail -s 0.05 --pid="$1" -f /dev/null || fail "process $1 did not end"
+	timeout 90 tail -s 0.05 --pid="$1" -f /dev/null || fail "process $1 did not end"
 }
 
 finish() {
@@ -57,9 +57,12 @@ finish() {
 		kill "${started[i]}" 2>/dev/null
 		timeout 20 tail -s 0.05 --pid="${started[i]}" -f /dev/null || kill -9 "${started[i]}"
 	done
-	# private daemons end by themselves after their last mount
+	# private daemons end by themselves after their last mount; the agent syncs the file system first, which
+	# takes as long as the disk is busy
 	for i in $pids; do
-		timeout 20 tail -s 0.05 --pid="$i" -f /dev/null || { echo "still running: $i" && status=1; }
+		timeout 90 tail -s 0.05 --pid="$i" -f /dev/null && continue
+		echo "still running: $(tr '\0' ' ' <"/proc/$i/cmdline"), in $(cat "/proc/$i/wchan")"
+		status=1
 	done
 	[ -z "$own_dir" ] || rm -rf --one-file-system "$E2E_DIR"
 	exit "$status"

@@ -84,6 +84,7 @@ static int send_add(struct keeper *k, struct mount *m, struct wd_err *err)
 	wd_put_u64(&k->out, m->id);
 	wd_put_bytes(&k->out, m->description, m->description_len);
 	wd_put_str(&k->out, m->target);
+	wd_put_u32(&k->out, m->is_mounted ? WD_MOUNT_ADD_AGAIN : 0);
 	wd_put_fd(&k->out, theirs);
 	wd_put_fd(&k->out, m->tables_fd);
 	rc = send_to_agent(k);
@@ -341,7 +342,7 @@ static void on_agent(struct keeper *k, struct source *source)
 	else if (k->agent_state == AGENT_CONNECTED && k->in.type == WD_MSG_BACKING_CLOSE)
 		on_backing_close(k);
 	else
-		wd_warn("the agent sent a message of type %u, which means nothing here", k->in.type);
+		wd_debug("the agent sent a message of type %u, which means nothing here", k->in.type);
 	wd_msg_close_fds(&k->in);
 }
 

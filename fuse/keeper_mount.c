@@ -359,7 +359,7 @@ static void restart(struct keeper *k, struct mount *m)
 	int64_t now = wd_now_ns();
 
 	m->restart_at_ns = 0;
-	if (now - m->down_since_ns >= GIVE_UP_NS) {
+	if (now - m->down_since_ns >= GIVE_UP_NS || WD_FAULT("keeper.give-up")) {
 		wd_error("no FUSE server for '%s' can be brought up; its connection is aborted, and "
 			 "whoever uses it gets errors", m->target);
 		kernel_abort(m->major, m->minor, NULL);

@@ -173,7 +173,8 @@ static int attach(struct wd_err *err)
 	return rc;
 }
 
-static void log_libfuse(enum fuse_log_level level, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void log_libfuse(enum fuse_log_level level, const char *fmt,
+	va_list ap)
 {
 	char text[256];
 

@@ -324,7 +324,7 @@ static void on_message(struct wd_msg *m)
 	if (m->type == WD_MSG_INVAL_ENTRY)
 		on_inval(m);
 	else if (!(m->type & WD_MSG_REPLY))
-		wd_warn("the agent sent a message of type %u, which means nothing here", m->type);
+		wd_debug("the agent sent a message of type %u, which means nothing here", m->type);
 	else if (m->id & ID_FILE)
 		open_answered(m->id, m);
 	else

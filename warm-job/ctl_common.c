@@ -18,7 +18,7 @@
 #define STATUS_TIMEOUT_MS 10000
 #define STATUS_MAX (64 << 20)
 
-static void say(const char *kind, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void say(const char *kind, const char *fmt, va_list ap)
 {
 	char line[2048];
 

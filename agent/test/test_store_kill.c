@@ -84,8 +84,10 @@ static void what_is_present_after_a_kill_is_whole(void **state)
 			assert_int_equal(object_present_bytes(o), present);
 			object_unref(o);
 		}
-		/* blocks, and the maps of twelve objects at most */
-		assert_true(stats_of(&f).used_bytes >= used);
+		/* Blocks, and the maps of twelve objects at most. Records of what was evicted just
+		 * before the kill may make the cache look too full at the start: then more is
+		 * evicted. */
+		assert_true(stats_of(&f).evicted_objects > 0 || stats_of(&f).used_bytes >= used);
 		assert_true(stats_of(&f).used_bytes <= used + OBJECTS * 8192);
 	}
 	print_message("%u present blocks checked\n", blocks);

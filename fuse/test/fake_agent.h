@@ -86,20 +86,20 @@ static inline unsigned char fake_byte(uint64_t node, uint64_t offset)
 	return (unsigned char)(node * 131 + offset * 7 + (offset >> 12) * 13 + (offset >> 18) * 31);
 }
 
-static void fake_fatal(const char *what)
+static inline void fake_fatal(const char *what)
 {
 	perror(what);
 	abort();
 }
 
-static struct fake_file *fake_file_by_node(uint64_t node)
+static inline struct fake_file *fake_file_by_node(uint64_t node)
 {
 	return node >= FAKE_FIRST && node < FAKE_FIRST + fake.nfiles ? &fake.files[node - FAKE_FIRST] : NULL;
 }
 
 /* ---- files ---- */
 
-static void fake_make_map(struct fake_file *f)
+static inline void fake_make_map(struct fake_file *f)
 {
 	uint32_t nblocks = wd_nblocks(f->size);
 	size_t len = wd_livemap_bytes(nblocks);
@@ -116,7 +116,7 @@ static void fake_make_map(struct fake_file *f)
 		fake_fatal("seal");
 }
 
-static void fake_write_block(struct fake_file *f, uint32_t block)
+static inline void fake_write_block(struct fake_file *f, uint32_t block)
 {
 	static unsigned char buf[WD_BLOCK_SIZE];
 	uint64_t at = (uint64_t)block * WD_BLOCK_SIZE;
@@ -129,7 +129,7 @@ static void fake_write_block(struct fake_file *f, uint32_t block)
 	atomic_fetch_or(&f->map->bits[block / 64], 1ULL << (block % 64));
 }
 
-static struct fake_file *fake_add(const char *name, uint64_t size, bool is_complete)
+static inline struct fake_file *fake_add(const char *name, uint64_t size, bool is_complete)
 {
 	struct fake_file *f = &fake.files[fake.nfiles];
 	char path[300];
@@ -155,7 +155,7 @@ static struct fake_file *fake_add(const char *name, uint64_t size, bool is_compl
 
 static struct wd_msg fake_out; /* guarded by fake.lock */
 
-static void fake_send(int sock)
+static inline void fake_send(int sock)
 {
 	int rc = wd_msg_send(sock, &fake_out, 0);
 
@@ -163,7 +163,7 @@ static void fake_send(int sock)
 		fprintf(stderr, "fake agent: send: %s\n", strerror(-rc));
 }
 
-static void fake_error(int sock, const struct wd_msg *m, int status)
+static inline void fake_error(int sock, const struct wd_msg *m, int status)
 {
 	wd_msg_start_reply(&fake_out, m->type, m->id, status);
 	wd_put_str(&fake_out, "fake");
@@ -172,7 +172,7 @@ static void fake_error(int sock, const struct wd_msg *m, int status)
 
 /* ---- answering ---- */
 
-static void fake_attr(uint64_t node, struct wd_attr *ret)
+static inline void fake_attr(uint64_t node, struct wd_attr *ret)
 {
 	const struct fake_file *f = fake_file_by_node(node);
 	bool is_dir = node == FAKE_ROOT || node == FAKE_DIR;
@@ -182,13 +182,13 @@ static void fake_attr(uint64_t node, struct wd_attr *ret)
 		.nlink = is_dir ? 2 : 1, .entry_ttl_ms = 1000, .attr_ttl_ms = 1000};
 }
 
-static bool fake_is_node(uint64_t node)
+static inline bool fake_is_node(uint64_t node)
 {
 	return node == FAKE_ROOT || node == FAKE_DIR || fake_file_by_node(node) ||
 	       (node >= FAKE_MANY_FIRST && node < FAKE_MANY_FIRST + FAKE_MANY);
 }
 
-static uint64_t fake_lookup(uint64_t parent, const char *name)
+static inline uint64_t fake_lookup(uint64_t parent, const char *name)
 {
 	unsigned number;
 
@@ -202,7 +202,7 @@ static uint64_t fake_lookup(uint64_t parent, const char *name)
 	return 0;
 }
 
-static void fake_on_lookup(int sock, struct wd_msg *m, struct wd_rd *r)
+static inline void fake_on_lookup(int sock, struct wd_msg *m, struct wd_rd *r)
 {
 	uint64_t parent = wd_rd_u64(r), node;
 	struct wd_attr attr;
@@ -222,7 +222,7 @@ static void fake_on_lookup(int sock, struct wd_msg *m, struct wd_rd *r)
 	fake_send(sock);
 }
 
-static void fake_on_readdir(int sock, struct wd_msg *m, struct wd_rd *r)
+static inline void fake_on_readdir(int sock, struct wd_msg *m, struct wd_rd *r)
 {
 	uint64_t node = wd_rd_u64(r), offset = wd_rd_u64(r);
 	uint32_t max = wd_rd_u32(r);
@@ -252,7 +252,7 @@ static void fake_on_readdir(int sock, struct wd_msg *m, struct wd_rd *r)
 	fake_send(sock);
 }
 
-static void fake_reply_open(int sock, uint64_t id, struct fake_file *f, enum wd_open_mode mode)
+static inline void fake_reply_open(int sock, uint64_t id, struct fake_file *f, enum wd_open_mode mode)
 {
 	wd_msg_start_reply(&fake_out, WD_MSG_OPEN, id, 0);
 	wd_put_u8(&fake_out, mode);
@@ -265,7 +265,7 @@ static void fake_reply_open(int sock, uint64_t id, struct fake_file *f, enum wd_
 	fake_send(sock);
 }
 
-static struct fake_parked *fake_park(int sock, uint64_t id, struct fake_file *f)
+static inline struct fake_parked *fake_park(int sock, uint64_t id, struct fake_file *f)
 {
 	for (int i = 0; i < FAKE_PARKED; i++) {
 		if (fake.parked[i].file)
@@ -277,7 +277,7 @@ static struct fake_parked *fake_park(int sock, uint64_t id, struct fake_file *f)
 	abort();
 }
 
-static void fake_on_open(struct fake_mount *mount, struct wd_msg *m, struct wd_rd *r)
+static inline void fake_on_open(struct fake_mount *mount, struct wd_msg *m, struct wd_rd *r)
 {
 	struct fake_file *f = fake_file_by_node(wd_rd_u64(r));
 	uint32_t flags = wd_rd_u32(r);
@@ -312,7 +312,7 @@ static void fake_on_open(struct fake_mount *mount, struct wd_msg *m, struct wd_r
 	fake_send(fake.keeper);
 }
 
-static void fake_reply_bytes(int sock, uint64_t id, struct fake_file *f, uint64_t offset, uint32_t len)
+static inline void fake_reply_bytes(int sock, uint64_t id, struct fake_file *f, uint64_t offset, uint32_t len)
 {
 	int fd = memfd_create("fake-bytes", MFD_CLOEXEC);
 	unsigned char *buf = malloc(len);
@@ -330,7 +330,7 @@ static void fake_reply_bytes(int sock, uint64_t id, struct fake_file *f, uint64_
 	close(fd);
 }
 
-static void fake_reply_present(int sock, uint64_t id)
+static inline void fake_reply_present(int sock, uint64_t id)
 {
 	wd_msg_start_reply(&fake_out, WD_MSG_ENSURE, id, 0);
 	wd_put_u8(&fake_out, WD_ENSURE_PRESENT);
@@ -338,7 +338,7 @@ static void fake_reply_present(int sock, uint64_t id)
 	fake_send(sock);
 }
 
-static void fake_fill_locked(struct fake_file *f, uint64_t offset, uint64_t len)
+static inline void fake_fill_locked(struct fake_file *f, uint64_t offset, uint64_t len)
 {
 	for (uint32_t b = (uint32_t)(offset / WD_BLOCK_SIZE); b < wd_nblocks(f->size) &&
 		(uint64_t)b * WD_BLOCK_SIZE < offset + len; b++)
@@ -346,7 +346,7 @@ static void fake_fill_locked(struct fake_file *f, uint64_t offset, uint64_t len)
 			fake_write_block(f, b);
 }
 
-static void fake_on_ensure(int sock, struct wd_msg *m, struct wd_rd *r)
+static inline void fake_on_ensure(int sock, struct wd_msg *m, struct wd_rd *r)
 {
 	struct fake_file *f = fake_file_by_node(wd_rd_u64(r));
 	uint64_t offset = wd_rd_u64(r);
@@ -372,7 +372,7 @@ static void fake_on_ensure(int sock, struct wd_msg *m, struct wd_rd *r)
 	}
 }
 
-static void fake_on_cancel(uint64_t id)
+static inline void fake_on_cancel(uint64_t id)
 {
 	for (int i = 0; i < FAKE_PARKED; i++) {
 		struct fake_parked *p = &fake.parked[i];
@@ -385,7 +385,7 @@ static void fake_on_cancel(uint64_t id)
 	}
 }
 
-static void fake_on_server(struct fake_mount *mount, struct wd_msg *m)
+static inline void fake_on_server(struct fake_mount *mount, struct wd_msg *m)
 {
 	struct wd_rd r = wd_rd_start(m);
 	struct fake_file *f;
@@ -459,7 +459,7 @@ static void fake_on_server(struct fake_mount *mount, struct wd_msg *m)
 
 /* ---- the keeper ---- */
 
-static struct fake_mount *fake_mount_by_id(uint64_t id)
+static inline struct fake_mount *fake_mount_by_id(uint64_t id)
 {
 	for (int i = 0; i < FAKE_MOUNTS; i++)
 		if (fake.mounts[i].sock >= 0 && fake.mounts[i].id == id)
@@ -467,7 +467,7 @@ static struct fake_mount *fake_mount_by_id(uint64_t id)
 	return NULL;
 }
 
-static void fake_drop_parked(int sock)
+static inline void fake_drop_parked(int sock)
 {
 	for (int i = 0; i < FAKE_PARKED; i++) {
 		if (!fake.parked[i].file || fake.parked[i].sock != sock)
@@ -478,7 +478,7 @@ static void fake_drop_parked(int sock)
 	}
 }
 
-static void fake_on_add(struct wd_msg *m, struct wd_rd *r)
+static inline void fake_on_add(struct wd_msg *m, struct wd_rd *r)
 {
 	uint64_t id = wd_rd_u64(r);
 	size_t len;
@@ -490,10 +490,15 @@ static void fake_on_add(struct wd_msg *m, struct wd_rd *r)
 		fake_error(fake.keeper, m, -EACCES);
 		return;
 	}
-	while (i < FAKE_MOUNTS && fake.mounts[i].sock >= 0)
+	while (i < FAKE_MOUNTS && fake.mounts[i].sock >= 0 && fake.mounts[i].id != id)
 		i++;
 	if (i == FAKE_MOUNTS)
 		fake_fatal("too many mounts");
+	if (fake.mounts[i].sock >= 0) { /* the keeper connected anew */
+		fake_drop_parked(fake.mounts[i].sock);
+		close(fake.mounts[i].sock);
+		close(fake.mounts[i].tables_fd);
+	}
 	fake.mounts[i] = (struct fake_mount){.id = id, .sock = wd_msg_take_fd(m, 0),
 		.tables_fd = wd_msg_take_fd(m, 1),
 		.is_cached = len >= 6 && memcmp(description, "cached", 6) == 0};
@@ -504,7 +509,7 @@ static void fake_on_add(struct wd_msg *m, struct wd_rd *r)
 	fake_send(fake.keeper);
 }
 
-static void fake_on_backing(struct wd_msg *m, struct wd_rd *r)
+static inline void fake_on_backing(struct wd_msg *m, struct wd_rd *r)
 {
 	for (int i = 0; i < FAKE_PARKED; i++) {
 		struct fake_parked *p = &fake.parked[i];
@@ -529,7 +534,7 @@ static void fake_on_backing(struct wd_msg *m, struct wd_rd *r)
 	}
 }
 
-static void fake_on_keeper(struct wd_msg *m)
+static inline void fake_on_keeper(struct wd_msg *m)
 {
 	struct wd_rd r = wd_rd_start(m);
 	struct fake_mount *mount;
@@ -577,7 +582,7 @@ static void fake_on_keeper(struct wd_msg *m)
 
 /* ---- the thread ---- */
 
-static void fake_poll_once(struct wd_msg *m)
+static inline void fake_poll_once(struct wd_msg *m)
 {
 	struct pollfd fds[3 + FAKE_MOUNTS];
 	int socks[FAKE_MOUNTS];
@@ -626,7 +631,7 @@ static void fake_poll_once(struct wd_msg *m)
 	wd_unlock(&fake.lock);
 }
 
-static void *fake_run(void *unused)
+static inline void *fake_run(void *unused)
 {
 	static struct wd_msg m;
 	bool is_stopping = false;
@@ -640,7 +645,7 @@ static void *fake_run(void *unused)
 	return unused;
 }
 
-static void fake_init(const char *run_dir)
+static inline void fake_init(const char *run_dir)
 {
 	snprintf(fake.run_dir, sizeof(fake.run_dir), "%s", run_dir);
 	wd_mutex_init(&fake.lock);
@@ -650,7 +655,7 @@ static void fake_init(const char *run_dir)
 		fake.mounts[i].sock = -1;
 }
 
-static void fake_start(void)
+static inline void fake_start(void)
 {
 	struct wd_err err = WD_ERR_INIT;
 	char path[256];
@@ -669,7 +674,7 @@ static void fake_start(void)
 }
 
 /* Ends the agent as SIGKILL would: all sockets close, its socket file stays. */
-static void fake_stop(void)
+static inline void fake_stop(void)
 {
 	if (!fake.is_running)
 		return;
@@ -695,7 +700,7 @@ static void fake_stop(void)
 }
 
 /* Makes a range present and answers who waits for it. */
-static void fake_fill(struct fake_file *f, uint64_t offset, uint64_t len)
+static inline void fake_fill(struct fake_file *f, uint64_t offset, uint64_t len)
 {
 	wd_lock(&fake.lock);
 	fake_fill_locked(f, offset, len);
@@ -712,7 +717,7 @@ static void fake_fill(struct fake_file *f, uint64_t offset, uint64_t len)
 }
 
 /* Waits until a counter of the agent has at least that value; the test's alarm is the bound. */
-static void fake_wait(const unsigned *counter, unsigned value)
+static inline void fake_wait(const unsigned *counter, unsigned value)
 {
 	wd_lock(&fake.lock);
 	while (*counter < value)
@@ -720,7 +725,7 @@ static void fake_wait(const unsigned *counter, unsigned value)
 	wd_unlock(&fake.lock);
 }
 
-static unsigned fake_get(const unsigned *counter)
+static inline unsigned fake_get(const unsigned *counter)
 {
 	unsigned value;
 

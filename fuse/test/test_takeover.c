@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Death: of servers, agents and the keeper, under readers (mount_fixture.h).
+ */
+#include "mount_fixture.h"
+
+struct loop_reader {
+	pthread_t thread;
+	struct fake_file *file;
+	_Atomic bool *stop;
+	int rc;
+	unsigned rounds;
+};
+
+static void *run_loop_reader(void *arg)
+{
+	struct loop_reader *r = arg;
+
+	while (!atomic_load(r->stop) && r->rc == 0) {
+		char path[300];
+		struct stat st;
+		DIR *d;
+
+		r->rc = read_whole(r->file);
+		snprintf(path, sizeof(path), "%s/many/f%03u", target, r->rounds++ % FAKE_MANY);
+		if (r->rc == 0 && stat(path, &st) < 0)
+			r->rc = errno;
+		snprintf(path, sizeof(path), "%s/many", target);
+		d = opendir(path);
+		if (!d) {
+			r->rc = r->rc ? r->rc : errno;
+			break;
+		}
+		for (int i = 0; i < 50 && readdir(d); i++)
+			;
+		closedir(d);
+	}
+	return NULL;
+}
+
+static void readers_outlive_the_server(void **state)
+{
+	struct reader r, p;
+	pid_t pid = server_pid();
+
+	start_reader(&r, cold);
+	fake_wait(&fake.parked_ensures, 1);
+	kill(pid, SIGKILL);
+	wait_for_new_server(pid);
+	start_reader(&p, complete);
+	join_reader(&p);
+	set_auto();
+	fake_fill(cold, 0, cold->size);
+	join_reader(&r);
+	assert_true(fake_get(&fake.servers) >= 1);
+	fake_wait(&cold->releases, 1);
+}
+
+static void open_files_outlive_the_server(void **state)
+{
+	int c = open_file("complete"), p = open_file("cold"), again;
+	unsigned char buf[4096];
+	pid_t pid = server_pid();
+
+	assert_true(c >= 0 && p >= 0);
+	fake_fill(cold, 0, WD_BLOCK_SIZE);
+	kill(pid, SIGKILL);
+	wait_for_new_server(pid);
+	assert_int_equal(pread(c, buf, sizeof(buf), 1000), sizeof(buf));
+	assert_true(is_right(complete, buf, 1000, sizeof(buf)));
+	assert_int_equal(pread(p, buf, sizeof(buf), 2000), sizeof(buf));
+	assert_true(is_right(cold, buf, 2000, sizeof(buf)));
+	again = open_file("complete");
+	assert_true(again >= 0);
+	assert_int_equal(pread(again, buf, sizeof(buf), 3000), sizeof(buf));
+	close(again);
+	close(c);
+	assert_reads_right(complete);
+	close(p);
+	fake_wait(&cold->releases, 1);
+	wd_lock(&fake.lock);
+	assert_int_equal(complete->releases, 0);
+	wd_unlock(&fake.lock);
+}
+
+static void readers_outlive_many_servers(void **state)
+{
+	struct fake_file *files[] = {complete, cold, direct, late, bytes, complete};
+	struct loop_reader readers[6];
+	/* WD_KILLS=1000 for a long run by hand */
+	int kills = getenv("WD_KILLS") ? atoi(getenv("WD_KILLS")) : 30;
+	_Atomic bool stop = false;
+	unsigned rounds = 0;
+	pid_t pid = 0;
+
+	set_auto();
+	for (int i = 0; i < 6; i++) {
+		readers[i] = (struct loop_reader){.file = files[i], .stop = &stop};
+		assert_int_equal(pthread_create(&readers[i].thread, NULL, run_loop_reader, &readers[i]), 0);
+	}
+	for (int i = 0; i < kills; i++) {
+		pid = wait_for_new_server(pid);
+		usleep((useconds_t)(3000 + i % 30 * 3000));
+		kill(pid, SIGKILL);
+		guard->deadline = wd_now_ns() / 1000000000 + SECONDS;
+	}
+	wait_for_new_server(pid);
+	atomic_store(&stop, true);
+	for (int i = 0; i < 6; i++) {
+		pthread_join(readers[i].thread, NULL);
+		if (readers[i].rc)
+			fail_msg("reader of '%s': %s after %u rounds", readers[i].file->name,
+				strerror(readers[i].rc), readers[i].rounds);
+		rounds += readers[i].rounds;
+	}
+	print_message("%d kills, %u rounds of readers\n", kills, rounds);
+	assert_true(status_number("\"restarts\":") >= kills);
+	assert_reads_right(cold);
+	do_umount();
+}
+
+#ifdef WD_FAULTS
+
+/* A kernel before 6.9: only the slots know what is owed. */
+static void readers_outlive_many_servers_without_resend(void **state)
+{
+	restart_with_faults("keeper.resend=0");
+	do_mount("{}");
+	readers_outlive_many_servers(state);
+}
+
+/* Each server dies in the window between an answer to OPEN and the note that it was given. */
+static void handles_outlive_a_server_that_dies_in_open(void **state)
+{
+	struct fake_file *files[] = {complete, late, bytes, direct};
+
+	restart_with_faults("server.die-opened=@2");
+	do_mount("{}");
+	set_auto();
+	for (int i = 0; i < 12; i++)
+		assert_reads_right(files[i % 4]);
+	assert_true(status_number("\"restarts\":") >= 3);
+	do_umount();
+}
+
+/* Each server dies with a request in its slot that it has not looked at. */
+static void requests_outlive_a_server_that_dies_reading(void **state)
+{
+	restart_with_faults("server.die=@4,keeper.resend=0");
+	do_mount("{}");
+	set_auto();
+	for (int i = 0; i < 3; i++) {
+		assert_reads_right(late);
+		assert_lists_every_child_once();
+	}
+	assert_true(status_number("\"restarts\":") >= 3);
+	do_umount();
+}
+
+static void a_mount_that_nobody_can_serve_is_aborted(void **state)
+{
+	struct wd_err err = WD_ERR_INIT;
+	struct stat st;
+	int fd;
+
+	restart_with_faults("keeper.give-up=1");
+	do_mount("{}");
+	fd = open_file("cold");
+	assert_true(fd >= 0);
+	kill(server_pid(), SIGKILL);
+	while (!strstr(status_text(), "\"lost\""))
+		usleep(1000);
+	assert_int_equal(stat(target, &st), -1);
+	assert_int_equal(errno, ENOTCONN);
+	close(fd);
+	assert_int_equal(ask_umount(target, 0, &err), 0);
+	assert_int_equal(stat(target, &st), 0);
+	do_mount("{}");
+	assert_reads_right(complete);
+}
+
+#endif
+
+static void readers_wait_for_a_new_agent(void **state)
+{
+	int c = open_file("complete"), p = open_file("late");
+	unsigned char buf[4096];
+	struct reader r;
+
+	assert_true(c >= 0 && p >= 0);
+	posix_fadvise(p, 0, 0, POSIX_FADV_RANDOM); /* read-ahead would want what is absent */
+	fake_fill(late, 0, WD_BLOCK_SIZE);
+	start_reader(&r, cold);
+	fake_wait(&fake.parked_ensures, 1);
+	fake_stop();
+	/* without an agent: what is present, and what is pooled */
+	assert_int_equal(pread(p, buf, sizeof(buf), 2000), sizeof(buf));
+	assert_true(is_right(late, buf, 2000, sizeof(buf)));
+	assert_int_equal(pread(c, buf, sizeof(buf), 2000), sizeof(buf));
+	set_auto();
+	fake_start();
+	join_reader(&r);
+	fake_wait(&cold->reopens, 1);
+	fake_wait(&late->reopens, 1);
+	fake_wait(&complete->reopens, 1);
+	assert_reads_right(bytes);
+	close(c);
+	close(p);
+	do_umount();
+}
+
+static void agent_and_server_may_die_together(void **state)
+{
+	pid_t pid = server_pid();
+	struct reader r, q;
+
+	start_reader(&r, cold);
+	fake_wait(&fake.parked_ensures, 1);
+	fake_stop();
+	kill(pid, SIGKILL);
+	pid = wait_for_new_server(pid);
+	start_reader(&q, late);
+	kill(pid, SIGKILL);
+	wait_for_new_server(pid);
+	set_auto();
+	fake_start();
+	join_reader(&r);
+	join_reader(&q);
+}
+
+static void the_server_goes_on_without_the_keeper(void **state)
+{
+	set_auto();
+	end_keeper();
+	assert_reads_right(late);
+	assert_reads_right(cold);
+}
+
+#define MANY_THREADS (WD_MM_SLOTS + 100)
+
+static void *run_stat(void *arg)
+{
+	char path[300];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/nowhere%u", target, *(unsigned *)arg);
+	*(unsigned *)arg = stat(path, &st) < 0 ? (unsigned)errno : 0;
+	return NULL;
+}
+
+/* All slots are parked and more requests wait; then the server dies, and the kernel sends all of them
+ * again, beside those that the next one finds in the slots. */
+static void more_requests_than_slots_wait_their_turn(void **state)
+{
+	static pthread_t threads[MANY_THREADS];
+	static unsigned results[MANY_THREADS];
+	pthread_attr_t attr;
+	pid_t pid = server_pid();
+
+	wd_lock(&fake.lock);
+	fake.is_deaf = true;
+	wd_unlock(&fake.lock);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 256 * 1024);
+	for (unsigned i = 0; i < MANY_THREADS; i++) {
+		results[i] = i;
+		assert_int_equal(pthread_create(&threads[i], &attr, run_stat, &results[i]), 0);
+	}
+	pthread_attr_destroy(&attr);
+	fake_wait(&fake.requests, WD_MM_SLOTS);
+	wd_lock(&fake.lock);
+	fake.is_deaf = false;
+	wd_unlock(&fake.lock);
+	kill(pid, SIGKILL);
+	for (unsigned i = 0; i < MANY_THREADS; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(results[i], ENOENT);
+	}
+	set_auto();
+	assert_reads_right(late);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		MOUNTED(readers_outlive_the_server),
+		MOUNTED(open_files_outlive_the_server),
+		MOUNTED(readers_outlive_many_servers),
+#ifdef WD_FAULTS
+		PLAIN(readers_outlive_many_servers_without_resend),
+		PLAIN(handles_outlive_a_server_that_dies_in_open),
+		PLAIN(requests_outlive_a_server_that_dies_reading),
+		PLAIN(a_mount_that_nobody_can_serve_is_aborted),
+#endif
+		MOUNTED(readers_wait_for_a_new_agent),
+		MOUNTED(agent_and_server_may_die_together),
+		MOUNTED(the_server_goes_on_without_the_keeper),
+		MOUNTED(more_requests_than_slots_wait_their_turn),
+	};
+
+	return run_fixture(tests, sizeof(tests) / sizeof(tests[0]));
+}
