@@ -6,8 +6,8 @@
  *	             │ no                                                         │ place
  *	             └──────► waiting (demand | others) ◄─────────────────────────┘
  *
- * While a read waits it is linked by get->next and get->priv is its origin. A cancelled one moves to
- * the `cancelled` list, so that its done() comes from a lane's thread as the contract says.
+ * While a read waits it is linked by get->next and get->priv is its origin. A cancelled one moves
+ *to the `cancelled` list, so that its done() comes from a lane's thread as the contract says.
  */
 #include "agent/get_queue.h"
 
@@ -88,8 +88,8 @@ static bool list_move(struct get_list *from, struct get_list *to, const struct o
 	return moved;
 }
 
-struct get_queue *get_queue_new(unsigned lanes, unsigned max_running,
-	void (*wake)(void *arg, unsigned lane), void *arg)
+struct get_queue *get_queue_new(
+	unsigned lanes, unsigned max_running, void (*wake)(void *arg, unsigned lane), void *arg)
 {
 	struct get_queue *q = calloc(1, sizeof(*q));
 
@@ -185,8 +185,8 @@ static void wake_all(struct get_queue *q)
 		q->wake(q->arg, i);
 }
 
-static void cancel_matching(struct get_queue *q, const struct origin_get *get,
-	const struct origin *o)
+static void cancel_matching(
+	struct get_queue *q, const struct origin_get *get, const struct origin *o)
 {
 	bool found = false;
 
@@ -273,8 +273,8 @@ static void count_done(struct get_queue *q, struct origin *o)
 	wd_unlock(&q->lock);
 }
 
-void get_queue_finish(struct get_queue *q, struct get_job *job, int status,
-	const struct wd_err *err)
+void get_queue_finish(
+	struct get_queue *q, struct get_job *job, int status, const struct wd_err *err)
 {
 	struct origin *o = job->origin;
 	struct origin_get *get = job->get, *waiting;

@@ -28,8 +28,8 @@ struct get_job {
 };
 
 /* wake(arg, lane): something is there for the lane's thread to take; any thread, no lock held. */
-struct get_queue *get_queue_new(unsigned lanes, unsigned max_running,
-	void (*wake)(void *arg, unsigned lane), void *arg);
+struct get_queue *get_queue_new(
+	unsigned lanes, unsigned max_running, void (*wake)(void *arg, unsigned lane), void *arg);
 /* The queue must be empty. */
 void get_queue_free(struct get_queue *q);
 
@@ -43,8 +43,8 @@ struct get_job *get_queue_take(struct get_queue *q, unsigned lane);
 /* The same, waiting for one; NULL once the queue is stopping and the lane is empty. */
 struct get_job *get_queue_wait(struct get_queue *q, unsigned lane);
 /* Calls done() and gives the place to a waiting read. */
-void get_queue_finish(struct get_queue *q, struct get_job *job, int status,
-	const struct wd_err *err);
+void get_queue_finish(
+	struct get_queue *q, struct get_job *job, int status, const struct wd_err *err);
 /* Ends the waiting reads that were cancelled: calls their done(). */
 void get_queue_end_cancelled(struct get_queue *q);
 

@@ -5,8 +5,8 @@
  * What the origins that speak HTTP share: how one try is set up and judged (used by blocking calls
  * here and by transfer.c), and blocking calls with retries on the caller's thread.
  *
- * A site says by its functions what a request looks like (`prepare`: URL and headers, afresh for each
- * try, because signatures carry the time) and what an error's body means (`explain`).
+ * A site says by its functions what a request looks like (`prepare`: URL and headers, afresh for
+ * each try, because signatures carry the time) and what an error's body means (`explain`).
  */
 #include <curl/curl.h>
 
@@ -41,7 +41,8 @@ struct http_site {
 	char *ca_cert;
 	char *authority; /* host[:port] of the site, for the redirect policy */
 	bool follows_redirects;
-	/* Fills url, headers, authorization. -errno without memory or for a key that cannot be named. */
+	/* Fills url, headers, authorization. -errno without memory or for a key that cannot be
+	 * named. */
 	int (*prepare)(struct http_site *s, const struct http_request *r, struct http_wire *w);
 	/* What an error answer says: appends to text, may correct the verdict. */
 	void (*explain)(struct http_site *s, const struct http_answer *a, const char *body,
@@ -91,7 +92,7 @@ int http_verdict_errno(enum http_verdict v);
 struct http_call {
 	struct http_request request;
 	enum origin_op op;
-	unsigned max_tries; /* 0: only the deadline counts */
+	unsigned max_tries;  /* 0: only the deadline counts */
 	int64_t deadline_ms; /* 0: the site's */
 	/* Body of a good answer; -errno ends the call with that, -EINTR as a success: enough is
 	 * known. NULL: ignored. */
@@ -108,7 +109,8 @@ struct http_call {
 /* Returns 0, or -errno as in origin.h. */
 int http_call(struct http_site *s, struct http_call *call, struct wd_err *err);
 
-/* For origin_check(): a host that has no name is -ENOENT, one that does not answer gets a remedy. */
+/* For origin_check(): a host that has no name is -ENOENT, one that does not answer gets a remedy.
+ */
 int http_check_result(int rc, struct wd_err *err);
 
 /* Process-wide set-up, idempotent. */
@@ -135,7 +137,8 @@ int http_buffer_add(struct http_buffer *b, const void *data, size_t len);
 /* Percent-encodes everything but unreserved characters and those in keep; appends to b. */
 int http_encode(struct http_buffer *b, const char *text, size_t len, const char *keep);
 
-/* Last-Modified, Content-Length and ETag of a HEAD answer as a bound version; -EIO without length. */
+/* Last-Modified, Content-Length and ETag of a HEAD answer as a bound version; -EIO without length.
+ */
 int http_head_version(const struct http_answer *a, struct version *ret_version);
 
 #endif

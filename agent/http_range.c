@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads answer headers and judges answers to ranged GETs. Nothing here trusts the server: numbers are
- * parsed with overflow checks, a repeated header that disagrees with itself garbles the answer, and
- * what does not fit its field counts as absent. Called on transfer threads and on those of blocking
- * requests; no state but the caller's.
+ * Reads answer headers and judges answers to ranged GETs. Nothing here trusts the server: numbers
+ * are parsed with overflow checks, a repeated header that disagrees with itself garbles the answer,
+ * and what does not fit its field counts as absent. Called on transfer threads and on those of
+ * blocking requests; no state but the caller's.
  */
 #include "agent/http_range.h"
 
@@ -56,7 +56,7 @@ bool http_parse_content_range(const char *text, size_t len, struct http_answer *
 	if (skip_char(&p, end, '*'))
 		is_unsatisfied = true;
 	else if (!parse_u64(&p, end, &first) || !skip_char(&p, end, '-') ||
-		!parse_u64(&p, end, &last))
+		 !parse_u64(&p, end, &last))
 		return false;
 	/* a total of "*" (unknown) is legal, but then nothing proves the version's size */
 	if (!skip_char(&p, end, '/') || !parse_u64(&p, end, &total) || p != end)
@@ -165,8 +165,8 @@ static void set_range(struct http_answer *a, const char *v, size_t len)
 	struct http_answer old = *a;
 
 	if (!http_parse_content_range(v, len, a) ||
-		(old.has_range && (old.first != a->first || old.last != a->last ||
-					  old.total != a->total)))
+		(old.has_range &&
+			(old.first != a->first || old.last != a->last || old.total != a->total)))
 		a->is_garbled = true;
 	a->has_range = true;
 }
@@ -268,8 +268,8 @@ enum http_verdict http_classify(int status)
 }
 
 /* Is it the version at all? Asked first: a changed object is stale however odd the rest looks. */
-static bool is_other_version(const struct http_answer *a, const struct version *v, char *why,
-	size_t cap)
+static bool is_other_version(
+	const struct http_answer *a, const struct version *v, char *why, size_t cap)
 {
 	bool has_strong = v->etag[0] && a->etag[0] && !http_etag_is_weak(v->etag) &&
 			  !http_etag_is_weak(a->etag);
@@ -279,8 +279,9 @@ static bool is_other_version(const struct http_answer *a, const struct version *
 		return true;
 	}
 	if (!has_strong && a->has_modified && v->mtime_s && a->modified_s != v->mtime_s) {
-		snprintf(why, cap, "the object changed: Last-Modified %" PRId64
-			" instead of %" PRId64, a->modified_s, v->mtime_s);
+		snprintf(why, cap,
+			"the object changed: Last-Modified %" PRId64 " instead of %" PRId64,
+			a->modified_s, v->mtime_s);
 		return true;
 	}
 	if (a->status == 206 && a->has_range && !a->is_garbled && a->total != v->size) {
@@ -313,14 +314,15 @@ enum http_verdict http_check_get(const struct http_answer *a, const struct versi
 		snprintf(why, cap, "the answer is compressed although identity was asked for");
 	else if (a->status == 206 && !a->has_range)
 		snprintf(why, cap, "HTTP 206 without Content-Range");
-	else if (a->status == 206 && (a->is_unsatisfied || a->first != offset ||
-					     a->last != offset + length - 1))
-		snprintf(why, cap, "Content-Range is bytes %" PRIu64 "-%" PRIu64, a->first, a->last);
+	else if (a->status == 206 &&
+		 (a->is_unsatisfied || a->first != offset || a->last != offset + length - 1))
+		snprintf(
+			why, cap, "Content-Range is bytes %" PRIu64 "-%" PRIu64, a->first, a->last);
 	else if (a->status == 200 && !is_whole)
 		snprintf(why, cap, "HTTP 200 instead of 206: the server ignored the range");
-	else if (a->status == 200 && !a->has_length)
-		snprintf(why, cap, "HTTP 200 without Content-Length");
-	else if (a->has_length && a->length != length)
+	else if (!a->has_length)
+		snprintf(why, cap, "HTTP %d without Content-Length", a->status);
+	else if (a->length != length)
 		snprintf(why, cap, "Content-Length %" PRIu64 " instead of %" PRIu64, a->length,
 			length);
 	else

@@ -49,15 +49,16 @@ bool http_parse_date(const char *text, size_t len, int64_t *ret_s);
 /* What a status says by itself, before headers are looked at. */
 enum http_verdict http_classify(int status);
 
-/* Does the answer carry exactly bytes [offset, offset+length) of that version? why says what is wrong. */
+/* Does the answer carry exactly bytes [offset, offset+length) of that version? why says what is
+ * wrong. */
 enum http_verdict http_check_get(const struct http_answer *a, const struct version *v,
 	uint64_t offset, uint64_t length, char *why, size_t cap);
 
 /* Two validators: the same? Weak ones are compared without their W/. */
 bool http_etag_equal(const char *a, const char *b);
 bool http_etag_is_weak(const char *etag);
-/* Keeps an ETag that could be sent back in If-Match (quoted, no control bytes, short enough), adding
- * quotes to a bare one; false (and "") otherwise. */
+/* Keeps an ETag that could be sent back in If-Match (quoted, no control bytes, short enough),
+ * adding quotes to a bare one; false (and "") otherwise. */
 bool http_etag_keep(const char *text, size_t len, char out[ORIGIN_ETAG_MAX]);
 
 #endif

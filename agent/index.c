@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Index files and nginx listings, streamed: a splitter finds where each JSON object of the top level
- * begins and ends (braces, strings and escapes; nothing else), and jansson parses the objects one by
- * one. So a listing of ten million keys costs the memory of one.
+ * Index files and nginx listings, streamed: a splitter finds where each JSON object of the top
+ * level begins and ends (braces, strings and escapes; nothing else), and jansson parses the objects
+ * one by one. So a listing of ten million keys costs the memory of one.
  *
- * nginx copies bytes that are no UTF-8 as they are, which is no JSON: such an object is read again with
- * each byte above 0x7f written as \u00XX, and the code points are turned back into bytes. (With that,
- * a name that mixes wrong bytes with \u escapes of its own would be misread; nginx writes none.)
+ * nginx copies bytes that are no UTF-8 as they are, which is no JSON: such an object is read again
+ * with each byte above 0x7f written as \u00XX, and the code points are turned back into bytes.
+ * (With that, a name that mixes wrong bytes with \u escapes of its own would be misread; nginx
+ * writes none.)
  */
 #include "agent/index.h"
 
@@ -165,8 +166,8 @@ static const char *read_fields(const json_t *root, struct origin_entry *e)
 	if (etag && !json_is_null(etag)) {
 		if (!json_is_string(etag))
 			return "\"etag\" is not a string";
-		e->version.is_bound = http_etag_keep(json_string_value(etag),
-			json_string_length(etag), e->version.etag);
+		e->version.is_bound = http_etag_keep(
+			json_string_value(etag), json_string_length(etag), e->version.etag);
 	}
 	return NULL;
 }
@@ -322,7 +323,8 @@ int index_feed(struct index_parser *p, const void *data, size_t len, struct wd_e
 					"after object %zu: not a JSON object", p->nobjects);
 			continue;
 		}
-		if (p->depth == 0 && p->form == INDEX_AUTOINDEX && (!p->has_opened || p->has_closed))
+		if (p->depth == 0 && p->form == INDEX_AUTOINDEX &&
+			(!p->has_opened || p->has_closed))
 			return wd_err_set(err, EPROTO, "not a JSON array");
 		if (p->len == sizeof(p->object))
 			return wd_err_set(err, EPROTO, "object %zu is longer than %d bytes",
@@ -343,7 +345,7 @@ int index_finish(struct index_parser *p, struct wd_err *err)
 	if (p->is_ended)
 		return 0;
 	if (p->depth > 0 || (p->form == INDEX_AUTOINDEX && !p->has_closed))
-		return wd_err_set(err, EPROTO, "it ends in the middle, after object %zu",
-			p->nobjects);
+		return wd_err_set(
+			err, EPROTO, "it ends in the middle, after object %zu", p->nobjects);
 	return 0;
 }

@@ -2,9 +2,10 @@
 #ifndef WD_AGENT_INDEX_H
 #define WD_AGENT_INDEX_H
 /*
- * Listings as JSON: index files (an object per line: {"key":"a/b","size":1,"mtime":...,"etag":"..."})
- * and nginx's autoindex_format json (an array of {"name":"b","type":"file","mtime":...,"size":1}).
- * One parser reads both, in pieces as they arrive, holding one object at a time. Everything is untrusted.
+ * Listings as JSON: index files (an object per line:
+ * {"key":"a/b","size":1,"mtime":...,"etag":"..."}) and nginx's autoindex_format json (an array of
+ * {"name":"b","type":"file","mtime":...,"size":1}). One parser reads both, in pieces as they
+ * arrive, holding one object at a time. Everything is untrusted.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,8 +18,8 @@ enum index_form { INDEX_LINES, INDEX_AUTOINDEX };
 
 struct index_parser;
 
-/* cb gets keys as they stand there: for autoindex one name, with "/" behind a directory's. cb returning
- * false ends the parsing; later bytes are ignored. */
+/* cb gets keys as they stand there: for autoindex one name, with "/" behind a directory's. cb
+ * returning false ends the parsing; later bytes are ignored. */
 struct index_parser *index_new(enum index_form form, origin_entry_cb cb, void *arg);
 void index_free(struct index_parser *p);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The registry of origins: one row per scheme, and the dispatch to it. What all kinds have in common
- * is here: the URL for eyes, the default deadline, which options make sense where, and the life of
- * the threads. No state but the counters.
+ * The registry of origins: one row per scheme, and the dispatch to it. What all kinds have in
+ * common is here: the URL for eyes, the default deadline, which options make sense where, and the
+ * life of the threads. No state but the counters.
  */
 #include "agent/origin.h"
 
@@ -109,8 +109,8 @@ static int unknown_scheme(const char *shown, struct wd_err *err)
 	for (size_t i = 0; i < NKINDS; i++)
 		snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s://",
 			i ? ", " : "", kinds[i]->scheme);
-	return wd_err_set(err, EINVAL, "open '%s': unknown kind of URL; known are %s", shown,
-		known);
+	return wd_err_set(
+		err, EINVAL, "open '%s': unknown kind of URL; known are %s", shown, known);
 }
 
 /* Options that mean nothing for the kind would be ignored silently: refuse them by name. */
@@ -127,8 +127,9 @@ static int check_options(const struct origin_ops *kind, const struct origin_opti
 	else if (options->ca_cert && is_file)
 		bad = "ca-cert";
 	if (bad)
-		return wd_err_set(err, EINVAL, "open '%s': option '%s' means nothing for a %s:// URL",
-			shown, bad, kind->scheme);
+		return wd_err_set(err, EINVAL,
+			"open '%s': option '%s' means nothing for a %s:// URL", shown, bad,
+			kind->scheme);
 	if (options->deadline_ms < 0)
 		return wd_err_set(err, EINVAL, "open '%s': the deadline is negative", shown);
 	return 0;
@@ -223,8 +224,8 @@ int origin_probe(struct origin *o, const char *key, enum origin_kind *ret_kind,
 int origin_stat(struct origin *o, const char *key, struct version *ret_version, struct wd_err *err)
 {
 	if (strlen(key) > ORIGIN_KEY_MAX)
-		return wd_err_set(err, ENOENT, "look up '%s%.64s...': the key is too long", o->url,
-			key);
+		return wd_err_set(
+			err, ENOENT, "look up '%s%.64s...': the key is too long", o->url, key);
 	return o->ops->stat(o, key, ret_version, err);
 }
 

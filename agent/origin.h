@@ -7,12 +7,14 @@
  *
  * Adding a kind of origin is one file and one row in the table of origin.c.
  *
- * list, probe and read_small block (they are called on worker threads); get is asynchronous and runs
+ * check, list, probe and stat block (they are called on worker threads); get is asynchronous and runs
  * on the transfer threads. Everything here may be called from any thread.
  *
- * Errors, the same for every kind: -ENOENT no such object, bucket or host name, -EACCES refused
- * (401, 403, EACCES), -ESTALE the object is not the version asked for (412, 416, another ETag, another
- * size), -EIO a lasting fault after the retries, -ECANCELED. The text names URL, status and tries.
+ * Errors, the same for every kind: -ENOENT no such object or bucket (for origin_check() also no such
+ * host; elsewhere a name server that fails is a fault, -EIO: it must not look like absence), -EACCES
+ * refused (401, 403, EACCES), -ESTALE the object is not the version asked for (412, 416, another ETag,
+ * another size), -EIO a lasting fault after the retries, -ECANCELED. The text names URL, status and
+ * tries.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -72,7 +74,8 @@ struct origin_get {
 	const struct version *version; /* If-Match */
 	uint64_t offset, length;       /* length > 0, inside the object */
 	bool is_demand;		       /* a reader waits: goes before the others */
-	/* On a transfer thread, in order of offset, without gaps or repeats even across retries.
+	/* On a transfer thread, in order of offset, without gaps or repeats even across retries. HTTP
+	 * gives up to 16 KiB at a time, file 1 MiB.
 	 * Non-zero (-errno) ends the transfer with that status. */
 	int (*sink)(void *arg, uint64_t offset, const void *data, size_t len);
 	/* On a transfer thread, exactly once, last. status 0: every byte was given to sink. */
@@ -108,7 +111,7 @@ void origin_close(struct origin *o);
  * key refused, host unreachable, directory missing. Fails fast (a few seconds). */
 int origin_check(struct origin *o, struct wd_err *err);
 
-/* The URL as given, without user info. */
+/* The URL as given, without user info, ending with "/". */
 const char *origin_url(const struct origin *o);
 /* True when list() can walk everything below a prefix in one go (S3, index file). */
 bool origin_lists_recursively(const struct origin *o);

@@ -2,13 +2,14 @@
 /*
  * The origin file:///dir: a local directory, read as if it were far away.
  *
- * Every path is opened below the root with RESOLVE_BENEATH, so neither a key nor a symlink leads out
- * of it; symlinks that stay inside are followed, except those to a directory that the link lies in
- * (an endless tree). Special files are left out. The root itself is opened anew for each operation:
- * a directory that is mounted over or replaced is seen as it is now.
+ * Every path is opened below the root with RESOLVE_BENEATH, so neither a key nor a symlink leads
+ * out of it; symlinks that stay inside are followed, except those to a directory that the link lies
+ * in (an endless tree). Special files are left out. The root itself is opened anew for each
+ * operation: a directory that is mounted over or replaced is seen as it is now.
  *
- * A version is inode, size, mtime and ctime. Reads run on a few threads of their own, 1 MiB at a time,
- * with an fstat before and after each: bytes of a file that changed meanwhile never reach the sink.
+ * A version is inode, size, mtime and ctime. Reads run on a few threads of their own, 1 MiB at a
+ * time, with an fstat before and after each: bytes of a file that changed meanwhile never reach the
+ * sink.
  */
 #include <assert.h>
 #include <dirent.h>
@@ -146,8 +147,8 @@ static int file_open(const char *url, const struct origin_options *options,
 
 	(void)options;
 	if (path[0] != '/')
-		return wd_err_set(err, EINVAL,
-			"a file URL is file:///absolute/path, without a host");
+		return wd_err_set(
+			err, EINVAL, "a file URL is file:///absolute/path, without a host");
 	f = calloc(1, sizeof(*f));
 	if (!f || !origin_copy(&f->root, path)) {
 		free(f);
@@ -330,8 +331,8 @@ static int file_probe(struct origin *o, const char *key, enum origin_kind *ret_k
 	return 0;
 }
 
-static int file_stat(struct origin *o, const char *key, struct version *ret_version,
-	struct wd_err *err)
+static int file_stat(
+	struct origin *o, const char *key, struct version *ret_version, struct wd_err *err)
 {
 	enum origin_kind kind = ORIGIN_NONE;
 	struct version version;

@@ -2,8 +2,8 @@
 #ifndef WD_AGENT_ORIGIN_IMPL_H
 #define WD_AGENT_ORIGIN_IMPL_H
 /*
- * Between origin.c and the kinds of origin; nobody else includes this. A kind is a struct that begins
- * with `struct origin base` and a row of functions; origin.c lists the rows.
+ * Between origin.c and the kinds of origin; nobody else includes this. A kind is a struct that
+ * begins with `struct origin base` and a row of functions; origin.c lists the rows.
  */
 #include "agent/origin.h"
 
@@ -13,8 +13,8 @@
 struct origin_ops {
 	const char *scheme;
 	/* Makes the kind's struct; origin.c has checked the scheme and fills base afterwards. */
-	int (*open)(const char *url, const struct origin_options *options, struct origin **ret_origin,
-		struct wd_err *err);
+	int (*open)(const char *url, const struct origin_options *options,
+		struct origin **ret_origin, struct wd_err *err);
 	void (*close)(struct origin *o); /* frees; every get has ended */
 	/* Cancels what is queued or under way for o, and waits for the last done(). */
 	void (*drain)(struct origin *o);
@@ -24,8 +24,8 @@ struct origin_ops {
 		origin_entry_cb cb, void *arg, bool *ret_is_complete, struct wd_err *err);
 	int (*probe)(struct origin *o, const char *key, enum origin_kind *ret_kind,
 		struct version *ret_version, struct wd_err *err);
-	int (*stat)(struct origin *o, const char *key, struct version *ret_version,
-		struct wd_err *err);
+	int (*stat)(
+		struct origin *o, const char *key, struct version *ret_version, struct wd_err *err);
 	void (*get)(struct origin *o, struct origin_get *get);
 	void (*cancel)(struct origin *o, struct origin_get *get);
 };
@@ -34,7 +34,8 @@ struct origin {
 	const struct origin_ops *ops;
 	char *url; /* without user info */
 	int64_t deadline_ms;
-	unsigned in_flight; /* gets not yet done; guarded by the lock of the queue they go through */
+	unsigned
+		in_flight; /* gets not yet done; guarded by the lock of the queue they go through */
 };
 
 extern const struct origin_ops origin_file_ops;

@@ -2,17 +2,17 @@
 /*
  * The origin s3://bucket/prefix: Amazon S3 and what speaks its protocol.
  *
- * Requests are signed with Signature Version 4 in our own code (s3_sign.c), afresh for each try. Keys
- * are bytes: every one but the unreserved characters and "/" is percent-encoded, and curl is told to
- * leave "..", "//" and the like alone, so that any key S3 can hold can be read.
+ * Requests are signed with Signature Version 4 in our own code (s3_sign.c), afresh for each try.
+ * Keys are bytes: every one but the unreserved characters and "/" is percent-encoded, and curl is
+ * told to leave "..", "//" and the like alone, so that any key S3 can hold can be read.
  *
- * Pages of listings are read whole (their size is bounded) before the first entry is given out: a try
- * that breaks off leaves nothing half done. Redirects are not followed: S3 redirects to another
- * region, and then the signature is wrong anyway; the error says which region it is.
+ * Redirects are not followed: S3 redirects to another region, and then the signature is wrong
+ * anyway; the error says which region it is.
  */
+#include "agent/origin_s3.h"
+
 #include <ctype.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,27 +20,12 @@
 #include <strings.h>
 #include <time.h>
 
-#include "agent/http_client.h"
 #include "agent/s3_sign.h"
 #include "agent/s3_xml.h"
 #include "agent/transfer.h"
 #include "common/cleanup.h"
-#include "common/log.h"
 
-#define PAGE_MAX ((size_t)32 * 1024 * 1024)
-#define CHECK_MS 4000
-#define CHECK_TRIES 2
 #define CLOCK_SKEW_S (15 * 60)
-
-struct s3_origin {
-	struct http_site site;
-	char *bucket, *prefix; /* prefix: "" or ends with "/" */
-	char *region;
-	char *base;	 /* scheme://authority */
-	char *path;	 /* "" or "/bucket", encoded */
-	bool is_anonymous;
-	char *access_key, *secret_key, *session_token;
-};
 
 static struct s3_origin *s3_of(struct origin *o)
 {
@@ -61,10 +46,17 @@ static int sign(const struct s3_origin *s, const char *method, const char *path,
 		{"x-amz-security-token", s->session_token},
 	};
 	struct s3_to_sign r = {
-		.method = method, .path = path, .query = query, .region = s->region,
-		.service = "s3", .access_key = s->access_key, .secret_key = s->secret_key,
-		.payload_hash = S3_UNSIGNED_PAYLOAD, .headers = headers,
-		.nheaders = s->session_token ? 4 : 3, .time = now,
+		.method = method,
+		.path = path,
+		.query = query,
+		.region = s->region,
+		.service = "s3",
+		.access_key = s->access_key,
+		.secret_key = s->secret_key,
+		.payload_hash = S3_UNSIGNED_PAYLOAD,
+		.headers = headers,
+		.nheaders = s->session_token ? 4 : 3,
+		.time = now,
 	};
 	int rc;
 
@@ -100,7 +92,8 @@ static int s3_prepare(struct http_site *site, const struct http_request *r, stru
 		rc = http_encode(&path, r->key, strlen(r->key), "/");
 	if (rc == 0 && !s->is_anonymous)
 		rc = sign(s, r->is_head ? "HEAD" : "GET", path.data, query, w);
-	if (rc == 0 && asprintf(&w->url, "%s%s%s%s", s->base, path.data, *query ? "?" : "", query) < 0) {
+	if (rc == 0 &&
+		asprintf(&w->url, "%s%s%s%s", s->base, path.data, *query ? "?" : "", query) < 0) {
 		w->url = NULL;
 		rc = -ENOMEM;
 	}
@@ -136,7 +129,8 @@ static const struct {
 	{"InvalidRange", HTTP_STALE, "the object changed"},
 };
 
-static void append(char *text, size_t cap, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void append(char *text, size_t cap, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 static void append(char *text, size_t cap, const char *fmt, ...)
 {
 	size_t used = strlen(text);
@@ -148,13 +142,15 @@ static void append(char *text, size_t cap, const char *fmt, ...)
 }
 
 /* A HEAD's error has no body: the clock can be checked by the answer's date all the same. */
-static void explain_bare(const struct http_answer *a, enum http_verdict verdict, char *text, size_t cap)
+static void explain_bare(
+	const struct http_answer *a, enum http_verdict verdict, char *text, size_t cap)
 {
 	int64_t skew = a->has_date ? a->date_s - (int64_t)time(NULL) : 0;
 
 	if (verdict == HTTP_ACCES && (skew > CLOCK_SKEW_S || skew < -CLOCK_SKEW_S))
-		append(text, cap, " RequestTimeTooSkewed: this machine's clock differs too much from "
-				  "the server's: set it");
+		append(text, cap,
+			" RequestTimeTooSkewed: this machine's clock differs too much from "
+			"the server's: set it");
 	else if (verdict == HTTP_ACCES)
 		append(text, cap, " Forbidden");
 	else if (verdict == HTTP_NOENT)
@@ -227,7 +223,8 @@ static bool is_authority(const char *a)
 	return true;
 }
 
-static int set_endpoint(struct s3_origin *s, const struct origin_options *options, struct wd_err *err)
+static int set_endpoint(
+	struct s3_origin *s, const struct origin_options *options, struct wd_err *err)
 {
 	wd_autofree char *made = NULL;
 	wd_autofree char *authority = NULL;
@@ -269,7 +266,8 @@ static int set_endpoint(struct s3_origin *s, const struct origin_options *option
 	if (!s->site.authority || asprintf(&s->base, "%s%s", is_https ? "https://" : "http://",
 					  s->site.authority) < 0)
 		s->base = NULL;
-	if (asprintf(&s->path, "%s%s", is_path_style ? "/" : "", is_path_style ? s->bucket : "") < 0)
+	if (asprintf(&s->path, "%s%s", is_path_style ? "/" : "", is_path_style ? s->bucket : "") <
+		0)
 		s->path = NULL;
 	return s->base && s->path ? 0 : wd_err_sys(err, ENOMEM, "cannot open");
 }
@@ -283,16 +281,18 @@ static int set_bucket(struct s3_origin *s, const char *url, struct wd_err *err)
 	if (*prefix == '/')
 		prefix++;
 	len = strlen(prefix);
-	if (!s->bucket ||
-		asprintf(&s->prefix, "%s%s", prefix, len && prefix[len - 1] != '/' ? "/" : "") < 0) {
+	if (!s->bucket || asprintf(&s->prefix, "%s%s", prefix,
+				  len && prefix[len - 1] != '/' ? "/" : "") < 0) {
 		s->prefix = NULL;
 		return wd_err_sys(err, ENOMEM, "cannot open");
 	}
 	if (!is_bucket_name(s->bucket))
-		return wd_err_set(err, EINVAL, "'%.80s' is no name of a bucket (s3://bucket/prefix)",
+		return wd_err_set(err, EINVAL,
+			"'%.80s' is no name of a bucket (s3://bucket/prefix)",
 			strchr(s->bucket, '@') ? "(hidden)" : s->bucket);
 	if (len > ORIGIN_KEY_MAX)
-		return wd_err_set(err, EINVAL, "the prefix is longer than %d bytes", ORIGIN_KEY_MAX);
+		return wd_err_set(
+			err, EINVAL, "the prefix is longer than %d bytes", ORIGIN_KEY_MAX);
 	if (asprintf(&s->site.base.url, "s3://%s/%s", s->bucket, s->prefix) < 0) {
 		s->site.base.url = NULL;
 		return wd_err_sys(err, ENOMEM, "cannot open");
@@ -323,9 +323,8 @@ static int set_credentials(struct s3_origin *s, const struct origin_options *o, 
 			"characters in it");
 	if (!origin_copy(&s->access_key, o->access_key) ||
 		!origin_copy(&s->secret_key, o->secret_key) ||
-		!origin_copy(&s->session_token, o->session_token && o->session_token[0]
-							? o->session_token
-							: NULL))
+		!origin_copy(&s->session_token,
+			o->session_token && o->session_token[0] ? o->session_token : NULL))
 		return wd_err_sys(err, ENOMEM, "cannot open");
 	return 0;
 }
@@ -352,8 +351,10 @@ static int set_region(struct s3_origin *s, const char *region, struct wd_err *er
 		region = "us-east-1";
 	for (const char *p = region; *p; p++)
 		if (!isalnum((unsigned char)*p) && !strchr("-_", *p))
-			return wd_err_set(err, EINVAL, "option 'region' is '%.64s'; it is a word like "
-						       "eu-west-1", region);
+			return wd_err_set(err, EINVAL,
+				"option 'region' is '%.64s'; it is a word like "
+				"eu-west-1",
+				region);
 	return origin_copy(&s->region, region) ? 0 : wd_err_sys(err, ENOMEM, "cannot open");
 }
 
@@ -385,162 +386,6 @@ static int s3_open(const char *url, const struct origin_options *options,
 	return 0;
 }
 
-/* ---- list ---- */
-
-struct page_walk {
-	struct s3_origin *s;
-	const char *prefix; /* below the dataset's */
-	bool is_recursive;
-	origin_entry_cb cb;
-	void *arg;
-	struct http_buffer body;
-	size_t nwrong; /* entries that are not below the prefix */
-};
-
-static int page_restart(void *arg)
-{
-	struct page_walk *w = arg;
-
-	w->body.len = 0;
-	return 0;
-}
-
-static int page_body(void *arg, const struct http_answer *a, const void *data, size_t len)
-{
-	struct page_walk *w = arg;
-
-	(void)a;
-	return http_buffer_add(&w->body, data, len);
-}
-
-static bool page_entry(void *arg, const struct origin_entry *in)
-{
-	struct page_walk *w = arg;
-	struct origin_entry out = *in;
-	size_t base = strlen(w->s->prefix), below = strlen(w->prefix);
-
-	if (in->key_len < base + below || memcmp(in->key, w->s->prefix, base) != 0 ||
-		memcmp(in->key + base, w->prefix, below) != 0) {
-		w->nwrong++;
-		return true;
-	}
-	/* the marker of the directory that is listed is no entry of it */
-	if (in->key_len == base + below)
-		return true;
-	out.key += base;
-	out.key_len -= base;
-	if (out.key_len > ORIGIN_KEY_MAX) {
-		w->nwrong++;
-		return true;
-	}
-	/* S3 knows no directories; a key that ends with "/" is the usual marker of one */
-	if (out.key[out.key_len - 1] == '/') {
-		out.is_prefix = true;
-		out.version = (struct version){0};
-	}
-	return w->cb(w->arg, &out);
-}
-
-/* The query of one page, names in order. */
-static int page_query(const struct page_walk *w, const char *token, unsigned max_keys, char **ret_query)
-{
-	struct http_buffer q = {.max = 16384};
-	char max[40];
-	int rc = 0;
-
-#define ADD(text) (rc = rc < 0 ? rc : http_buffer_add(&q, text, strlen(text)))
-#define ENCODE(text) (rc = rc < 0 ? rc : http_encode(&q, text, strlen(text), ""))
-	if (token[0]) {
-		ADD("continuation-token=");
-		ENCODE(token);
-		ADD("&");
-	}
-	if (!w->is_recursive)
-		ADD("delimiter=%2F&");
-	snprintf(max, sizeof(max), "max-keys=%u&prefix=", max_keys);
-	ADD("encoding-type=url&list-type=2&");
-	ADD(max);
-	ENCODE(w->s->prefix);
-	ENCODE(w->prefix);
-#undef ADD
-#undef ENCODE
-	if (rc < 0)
-		free(q.data);
-	else
-		*ret_query = q.data;
-	return rc;
-}
-
-/* Reads one page and gives its entries to the callback. */
-static int read_page(struct page_walk *w, const char *token, unsigned max_keys, bool is_check,
-	struct s3_page *page, struct wd_err *err)
-{
-	struct s3_origin *s = w->s;
-	wd_autofree char *query = NULL;
-	struct http_call call = {
-		.op = ORIGIN_OP_LIST,
-		.max_tries = is_check ? CHECK_TRIES : 0,
-		.deadline_ms = is_check ? CHECK_MS : 0,
-		.body = page_body,
-		.restart = page_restart,
-		.arg = w,
-		.doing = "list",
-	};
-	int rc = page_query(w, token, max_keys, &query);
-
-	if (rc < 0)
-		return wd_err_sys(err, -rc, "list '%s%s'", s->site.base.url, w->prefix);
-	call.request.query = query;
-	rc = http_call(&s->site, &call, err);
-	if (rc < 0)
-		return rc == -EFBIG ? wd_err_set(err, EIO, "list '%s%s': a page of the listing is larger "
-							   "than %zu MiB", s->site.base.url, w->prefix,
-						PAGE_MAX >> 20)
-				    : rc;
-	page->cb = page_entry;
-	page->arg = w;
-	rc = s3_parse_page(w->body.data, w->body.len, page, err);
-	if (rc < 0) {
-		wd_err_wrap(err, "list '%s%s'", s->site.base.url, w->prefix);
-		if (err && err->code == EPROTO)
-			err->code = EIO;
-		rc = rc == -EPROTO ? -EIO : rc;
-	}
-	if (page->nleft_out + w->nwrong > 0)
-		wd_warn("list '%s%s': %zu entries left out that no key can name or that are not below "
-			"it", s->site.base.url, w->prefix, page->nleft_out + w->nwrong);
-	w->nwrong = 0;
-	return rc;
-}
-
-static int s3_list(struct origin *o, const char *prefix, bool is_recursive, unsigned max_pages,
-	origin_entry_cb cb, void *arg, bool *ret_is_complete, struct wd_err *err)
-{
-	struct page_walk w = {.s = s3_of(o), .prefix = prefix, .is_recursive = is_recursive, .cb = cb,
-		.arg = arg, .body.max = PAGE_MAX};
-	wd_autofree char *token = calloc(1, S3_TOKEN_MAX);
-	wd_autofree struct s3_page *page = calloc(1, sizeof(*page));
-	int rc = token && page ? 0 : wd_err_sys(err, ENOMEM, "list '%s'", o->url);
-
-	for (unsigned n = 0; rc == 0; n++) {
-		if (max_pages && n == max_pages)
-			break;
-		rc = read_page(&w, token, 1000, false, page, err);
-		if (rc < 0 || page->is_ended)
-			break;
-		if (!page->is_truncated) {
-			*ret_is_complete = true;
-			break;
-		}
-		if (strcmp(token, page->token) == 0)
-			rc = wd_err_set(err, EIO, "list '%s%s': the server goes round in circles "
-						  "(the continuation token repeats)", o->url, prefix);
-		memcpy(token, page->token, S3_TOKEN_MAX);
-	}
-	free(w.body.data);
-	return rc;
-}
-
 static bool s3_lists_recursively(const struct origin *o)
 {
 	(void)o;
@@ -549,7 +394,8 @@ static bool s3_lists_recursively(const struct origin *o)
 
 /* ---- probe, stat, check ---- */
 
-static int s3_stat(struct origin *o, const char *key, struct version *ret_version, struct wd_err *err)
+static int s3_stat(
+	struct origin *o, const char *key, struct version *ret_version, struct wd_err *err)
 {
 	struct http_call call = {
 		.request = {.is_head = true, .key = key},
@@ -565,34 +411,9 @@ static int s3_stat(struct origin *o, const char *key, struct version *ret_versio
 		return rc;
 	rc = http_head_version(&call.answer, ret_version);
 	if (rc < 0)
-		return wd_err_set(err, EIO, "look up '%s%s': the server does not tell its size", o->url,
-			key);
+		return wd_err_set(
+			err, EIO, "look up '%s%s': the server does not tell its size", o->url, key);
 	return 0;
-}
-
-static bool count_entry(void *arg, const struct origin_entry *entry)
-{
-	size_t *n = arg;
-
-	(void)entry;
-	(*n)++;
-	return true;
-}
-
-/* Is there anything at or below prefix (which ends with "/", or is "")? */
-static int is_prefix(struct s3_origin *s, const char *prefix, bool is_check, bool *ret_is,
-	struct wd_err *err)
-{
-	size_t n = 0;
-	struct page_walk w = {.s = s, .prefix = prefix, .is_recursive = true, .cb = count_entry,
-		.arg = &n, .body.max = PAGE_MAX};
-	wd_autofree struct s3_page *page = calloc(1, sizeof(*page));
-	int rc = page ? read_page(&w, "", 1, is_check, page, err) : -ENOMEM;
-
-	/* a marker alone is not counted, but proves the directory all the same */
-	*ret_is = n > 0 || (rc == 0 && w.body.len && memmem(w.body.data, w.body.len, "<Contents", 9));
-	free(w.body.data);
-	return rc;
 }
 
 static int s3_probe(struct origin *o, const char *key, enum origin_kind *ret_kind,
@@ -607,7 +428,7 @@ static int s3_probe(struct origin *o, const char *key, enum origin_kind *ret_kin
 		return 0;
 	}
 	snprintf(prefix, sizeof(prefix), "%s/", key);
-	rc = is_prefix(s3_of(o), prefix, false, &is_dir, err);
+	rc = s3_is_prefix(s3_of(o), prefix, false, &is_dir, err);
 	if (rc < 0)
 		return rc;
 	if (is_dir) {
@@ -624,7 +445,7 @@ static int s3_probe(struct origin *o, const char *key, enum origin_kind *ret_kin
 static int s3_check(struct origin *o, struct wd_err *err)
 {
 	bool is_dir;
-	int rc = is_prefix(s3_of(o), "", true, &is_dir, err);
+	int rc = s3_is_prefix(s3_of(o), "", true, &is_dir, err);
 
 	return http_check_result(rc, err);
 }

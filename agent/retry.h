@@ -2,11 +2,12 @@
 #ifndef WD_AGENT_RETRY_H
 #define WD_AGENT_RETRY_H
 /*
- * When to try again: exponential backoff with full jitter inside a deadline. Pure; the caller brings
- * clock and randomness.
+ * When to try again: exponential backoff with full jitter inside a deadline. Pure; the caller
+ * brings clock and randomness.
  *
- * The wait before try n+1 is even over [0, min(5 s, 100 ms * 2^n)], and at least what the server asked
- * for. A wait that would pass the deadline is cut to it, so that the last try starts at the deadline.
+ * The wait before try n+1 is even over [0, min(5 s, 100 ms * 2^n)], and at least what the server
+ * asked for. A wait that would pass the deadline is cut to it, so that the last try starts at the
+ * deadline.
  */
 #include <stdbool.h>
 #include <stdint.h>

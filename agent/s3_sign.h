@@ -28,8 +28,8 @@ struct s3_to_sign {
 };
 
 void s3_date(time_t t, char out[S3_DATE_LEN]);
-/* "AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=..." on the heap: not a secret, but
- * good for 15 minutes, so wipe it. NULL without memory. */
+/* "AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=..." on the heap: not a secret,
+ * but good for 15 minutes, so wipe it. NULL without memory. */
 char *s3_sign(const struct s3_to_sign *r);
 
 #endif

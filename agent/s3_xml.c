@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads S3's XML with expat. The parser keeps the name of the innermost element and of its parent and
- * the text since its start tag, no tree. Elements that nobody knows are skipped with what is in them.
+ * Reads S3's XML with expat. The parser keeps the name of the innermost element and of its parent
+ * and the text since its start tag, no tree. Elements that nobody knows are skipped with what is in
+ * them.
  *
  * A document type declaration ends the parsing: S3 sends none, and entities are how XML attacks.
  */
@@ -61,8 +62,9 @@ size_t s3_url_decode(char *text, size_t len)
 			text[out++] = ' ';
 			continue;
 		}
-		if (text[i] == '%' && i + 2 < len && strchr("0123456789abcdefABCDEF", text[i + 1]) &&
-			text[i + 1] && strchr("0123456789abcdefABCDEF", text[i + 2]) && text[i + 2]) {
+		if (text[i] == '%' && i + 2 < len &&
+			strchr("0123456789abcdefABCDEF", text[i + 1]) && text[i + 1] &&
+			strchr("0123456789abcdefABCDEF", text[i + 2]) && text[i + 2]) {
 			memcpy(hex, text + i + 1, 2);
 			sscanf(hex, "%2x", &v);
 			text[out++] = (char)v;
@@ -232,7 +234,8 @@ static void on_end(void *arg, const char *name)
 	p->text[0] = 0;
 }
 
-static void on_doctype(void *arg, const char *name, const char *sysid, const char *pubid, int internal)
+static void on_doctype(
+	void *arg, const char *name, const char *sysid, const char *pubid, int internal)
 {
 	(void)name, (void)sysid, (void)pubid, (void)internal;
 	fail(arg, "a document type declaration");
@@ -263,10 +266,10 @@ static void parse_free(struct parse *p)
 }
 
 /*
- * XML 1.0 cannot hold most control characters, not even as references, but some servers (Ceph) write
- * them all the same, for instance in a continuation token that is a key. They become private code
- * points (U+E000 + character, in UTF-8) before parsing and are turned back in the texts. NULL: nothing
- * to do, or the document uses those code points itself.
+ * XML 1.0 cannot hold most control characters, not even as references, but some servers (Ceph)
+ * write them all the same, for instance in a continuation token that is a key. They become private
+ * code points (U+E000 + character, in UTF-8) before parsing and are turned back in the texts. NULL:
+ * nothing to do, or the document uses those code points itself.
  */
 static int control_reference(const char *p, size_t left, unsigned *ret_c)
 {
@@ -363,8 +366,9 @@ int s3_parse_page(const void *xml, size_t len, struct s3_page *page, struct wd_e
 		rc = wd_err_set(err, EPROTO, "the listing is a <%.40s>, not a <ListBucketResult>",
 			p->path[0]);
 	else if (page->is_truncated && !page->token[0])
-		rc = wd_err_set(err, EPROTO, "the listing is cut off and has no "
-					     "<NextContinuationToken>");
+		rc = wd_err_set(err, EPROTO,
+			"the listing is cut off and has no "
+			"<NextContinuationToken>");
 	parse_free(p);
 	return rc;
 }

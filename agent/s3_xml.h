@@ -32,8 +32,8 @@ struct s3_error {
 /* Fills what it finds, also in a document that is cut off; false when it is no error document. */
 bool s3_parse_error(const void *xml, size_t len, struct s3_error *ret_error);
 
-/* Undoes encoding-type=url in place ("%2F", and "+" for a blank); returns the new length. A "%" that
- * begins no escape stays. */
+/* Undoes encoding-type=url in place ("%2F", and "+" for a blank); returns the new length. A "%"
+ * that begins no escape stays. */
 size_t s3_url_decode(char *text, size_t len);
 
 #endif

@@ -9,9 +9,9 @@
  *	take ──► IDLE ──► TRYING ──► judged: done, or WAITING ──► TRYING ...
  *
  * Bytes go to the sink as they arrive, but only after the answer's headers were found to be exactly
- * what was asked for. A retry asks for the first byte not yet given, so that the sink sees each byte
- * once and in order. Progress (256 KiB) restarts the deadline: a slow link is no fault. A try that
- * does not get that far within the deadline is ended by the low-speed limit or by the deadline.
+ * what was asked for. A retry asks for the first byte not yet given, so that the sink sees each
+ *byte once and in order. Progress (256 KiB) restarts the deadline: a slow link is no fault. A try
+ *that does not get that far within the deadline is ended by the low-speed limit or by the deadline.
  *
  * Nothing is shared between the threads but the queue.
  */
@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@
 #include "common/log.h"
 
 #define PROGRESS_BYTES (256 * 1024)
+#define SPARES_IDLE 2 /* handles a thread keeps while it has nothing to do */
 
 enum slot_state { SLOT_FREE, SLOT_TRYING, SLOT_WAITING };
 
@@ -121,8 +123,9 @@ static size_t on_write(char *data, size_t size, size_t n, void *arg)
 		s->is_checked = true;
 	}
 	if (len > get->length - s->given) {
+		/* curl ends a body at its Content-Length, which was checked: cannot happen */
 		snprintf(s->text, sizeof(s->text), "the body is longer than it should be");
-		return end_try(s, HTTP_RETRY);
+		return end_try(s, HTTP_FATAL);
 	}
 	if (wd_now_ns() > s->retry.deadline_ns + (int64_t)http_limits.low_speed_s * 1000000000) {
 		snprintf(s->text, sizeof(s->text), "too slow: %" PRIu64 " bytes came in time",
@@ -357,11 +360,14 @@ static void end_finished(struct transfer_thread *t)
 	}
 }
 
-/* An idle thread keeps its connections, not its buffers. */
-static void drop_spares(struct transfer_thread *t)
+/* An idle thread keeps its connections, but few of the handles with their buffers of 512 KiB. */
+static void drop_spares(struct transfer_thread *t, unsigned keep)
 {
-	while (t->nspare > 0)
+	if (t->nspare <= keep)
+		return;
+	while (t->nspare > keep)
 		curl_easy_cleanup(t->spare[--t->nspare]);
+	malloc_trim(0);
 }
 
 static void *transfer_main(void *arg)
@@ -376,7 +382,7 @@ static void *transfer_main(void *arg)
 		curl_multi_perform(t->multi, &running);
 		end_finished(t);
 		if (t->nused == 0)
-			drop_spares(t);
+			drop_spares(t, SPARES_IDLE);
 		/* a wake-up that came since the last poll ends this one at once */
 		curl_multi_poll(t->multi, NULL, 0, until_due_ms(t), NULL);
 	}
@@ -412,7 +418,7 @@ static void free_threads(unsigned nrunning)
 		struct transfer_thread *t = &transfers.threads[i];
 
 		if (t->spare)
-			drop_spares(t);
+			drop_spares(t, 0);
 		if (t->multi)
 			curl_multi_cleanup(t->multi);
 		free(t->slots);

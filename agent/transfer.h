@@ -2,8 +2,8 @@
 #ifndef WD_AGENT_TRANSFER_H
 #define WD_AGENT_TRANSFER_H
 /*
- * Ranged GETs in the background: a few threads, each the only owner of one curl multi handle with its
- * connections. HTTP and S3 origins hand their reads over here.
+ * Ranged GETs in the background: a few threads, each the only owner of one curl multi handle with
+ * its connections. HTTP and S3 origins hand their reads over here.
  */
 #include "agent/get_queue.h"
 #include "agent/http_client.h"

@@ -286,10 +286,26 @@ static int load_dir(struct dataset *ds, uint64_t dir, struct node *ret_node, str
 	return ret_node->is_dir ? 0 : -ENOTDIR;
 }
 
-/* 0 found, -ENOENT known to be absent, -EAGAIN not known (any longer). */
-static int known_child(struct dataset *ds, uint64_t dir, const char *name, int64_t ttl_ms, int64_t since,
-	struct node *ret_node, uint32_t *ret_ttl_ms)
+/*
+ * An id is given to a kernel only when its record is committed: an agent that is killed must find it
+ * again, or an open file would lose its node and a directory offset its place.
+ */
+static int wait_committed(struct meta *m, enum meta_table table, const void *key, size_t key_len,
+	bool may_block)
 {
+	if (!meta_is_pending(m, table, key, key_len))
+		return 0;
+	if (!may_block)
+		return -EAGAIN;
+	(void)meta_flush(m); /* a failing disk: go on from memory */
+	return 0;
+}
+
+/* 0 found, -ENOENT known to be absent, -EAGAIN not known (any longer), or not committed yet. */
+static int known_child(struct dataset *ds, uint64_t dir, const char *name, int64_t ttl_ms, int64_t since,
+	bool may_block, struct node *ret_node, uint32_t *ret_ttl_ms)
+{
+	unsigned char key[8];
 	struct child child;
 	struct node node;
 	struct node_links links;
@@ -301,7 +317,8 @@ static int known_child(struct dataset *ds, uint64_t dir, const char *name, int64
 		if (node_load(ds->tree->meta, child.node, ret_node, &links) < 0)
 			return -EAGAIN;
 		*ret_ttl_ms = ttl_left(child.checked_ms, ttl_ms);
-		return 0;
+		key_u64(key, child.node);
+		return wait_committed(ds->tree->meta, META_NODES, key, sizeof(key), may_block);
 	}
 	rc = load_dir(ds, dir, &node, &links);
 	if (rc < 0)
@@ -419,7 +436,7 @@ int tree_lookup(struct dataset *ds, uint64_t dir_node, const char *name, int64_t
 	int64_t since = tree_now_ms();
 	struct node parent;
 	struct node_links links;
-	int rc = known_child(ds, dir, name, ttl_ms, INT64_MAX, ret_node, ret_ttl_ms);
+	int rc = known_child(ds, dir, name, ttl_ms, INT64_MAX, may_block, ret_node, ret_ttl_ms);
 
 	if (rc != -EAGAIN || !may_block)
 		return rc;
@@ -431,7 +448,7 @@ int tree_lookup(struct dataset *ds, uint64_t dir_node, const char *name, int64_t
 	if (should_list(ds, dir)) {
 		rc = refresh_listing(ds, dir, LOOKUP_PAGES, err);
 		if (rc == 0) {
-			rc = known_child(ds, dir, name, ttl_ms, since, ret_node, ret_ttl_ms);
+			rc = known_child(ds, dir, name, ttl_ms, since, true, ret_node, ret_ttl_ms);
 			if (rc != -EAGAIN)
 				return rc;
 		} else if (rc != -E2BIG) {
@@ -441,7 +458,7 @@ int tree_lookup(struct dataset *ds, uint64_t dir_node, const char *name, int64_t
 	rc = probe(ds, &parent, name, err);
 	if (rc < 0)
 		return rc;
-	rc = known_child(ds, dir, name, ttl_ms, since, ret_node, ret_ttl_ms);
+	rc = known_child(ds, dir, name, ttl_ms, since, true, ret_node, ret_ttl_ms);
 	return rc == -EAGAIN ? -ENOENT : rc;
 }
 
@@ -503,6 +520,8 @@ int tree_readdir(struct dataset *ds, uint64_t dir_node, uint64_t after, int64_t 
 			struct node_links child_links;
 
 			after = b->cookies[i];
+			key_u64(from + 8, after);
+			wait_committed(ds->tree->meta, META_COOKIES, from, sizeof(from), true);
 			if (child_load(ds->tree->meta, dir, b->names[i], &child) < 0 ||
 				node_load(ds->tree->meta, child.node, &node, &child_links) < 0)
 				continue;

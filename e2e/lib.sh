@@ -19,6 +19,7 @@ agent_options=(--set http-listen=)
 keeper_options=()
 started=() # pids, in order
 mounted=() # mountpoints, in order
+private=() # pids of daemons that a mount started
 
 fail() {
 	echo "FAIL: $*"
@@ -45,10 +46,9 @@ wait_gone() {
 }
 
 finish() {
-	local status=$? i dir pids
+	local status=$? i dir
 	trap - EXIT
 	set +e
-	pids=$(daemon_pids)
 	for ((i = ${#mounted[@]} - 1; i >= 0; i--)); do
 		dir=${mounted[i]}
 		mountpoint -q "$dir" && { "$ctl" umount "$dir" || "$ctl" umount --force "$dir" || umount -l "$dir"; }
@@ -59,7 +59,7 @@ finish() {
 	done
 	# private daemons end by themselves after their last mount; the agent syncs the file system first, which
 	# takes as long as the disk is busy
-	for i in $pids; do
+	for i in "${private[@]}"; do
 		timeout 90 tail -s 0.05 --pid="$i" -f /dev/null && continue
 		echo "still running: $(tr '\0' ' ' <"/proc/$i/cmdline"), in $(cat "/proc/$i/wchan")"
 		status=1
@@ -78,7 +78,6 @@ status() {
 }
 
 daemon_pids() {
-	[ -S "$E2E_DIR/run/agent.sock" ] || return 0
 	"$ctl" status -o json 2>/dev/null | python3 -c '
 import json, sys
 s = json.load(sys.stdin)
@@ -97,6 +96,8 @@ mount_at() {
 	[ -S "$E2E_DIR/run/agent.sock" ] || options=("${agent_options[@]}" "${keeper_options[@]}")
 	"$ctl" mount "$url" "$dir" "${options[@]}" "$@" || fail "mount $url on $dir"
 	mounted+=("$dir")
+	# shellcheck disable=SC2207
+	[ ${#options[@]} -eq 0 ] || private+=($(daemon_pids))
 }
 
 umount_at() {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * warpdrive-keeper: the one privileged program. It mounts, registers files for passthrough on behalf
- * of the agent, starts the servers and replaces them when they die. It parses nothing that comes
- * from a network and links neither libfuse nor anything else but libc.
+ * warpdrive-keeper: the one privileged program. It mounts, registers files for passthrough on
+ * behalf of the agent, starts the servers and replaces them when they die. It parses nothing that
+ * comes from a network and links neither libfuse nor anything else but libc.
  *
  * One thread, one epoll, one event at a time (an event handler may free any other source). All
  * deadlines share one timerfd that is set to the earliest before each wait.
@@ -127,7 +127,8 @@ static int watch_signals(struct keeper *k, struct wd_err *err)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd < 0 ? wd_err_sys(err, errno, "signalfd") : source_watch(k, &k->signals, fd, on_signal, err);
+	return fd < 0 ? wd_err_sys(err, errno, "signalfd")
+		      : source_watch(k, &k->signals, fd, on_signal, err);
 }
 
 static int set_up(struct keeper *k, struct wd_err *err)
@@ -169,7 +170,8 @@ static void usage(FILE *out)
 {
 	fprintf(out, "usage: warpdrive-keeper --run-dir DIR [options]\n"
 		     "\n"
-		     "Mounts datasets for warpdrive-ctl and the CSI driver and keeps their FUSE servers\n"
+		     "Mounts datasets for warpdrive-ctl and the CSI driver and keeps their FUSE "
+		     "servers\n"
 		     "running. Needs root (CAP_SYS_ADMIN).\n"
 		     "\n"
 		     "  --run-dir DIR       where keeper.sock is made and agent.sock is expected\n"

@@ -18,10 +18,10 @@
 #include "common/err.h"
 #include "common/proto.h"
 
-#define KEEPER_CLIENTS_MAX 64	    /* one more is refused at once */
-#define KEEPER_MOUNTS_MAX 1024	    /* one more is refused with ENOSPC */
-#define KEEPER_BACKINGS_MAX 65536   /* backing ids of one mount; then ENFILE */
-#define KEEPER_DATASET_MAX 2048	    /* bytes of a dataset's name, and the kernel's limit is 4096 */
+#define KEEPER_CLIENTS_MAX 64	     /* one more is refused at once */
+#define KEEPER_MOUNTS_MAX 1024	     /* one more is refused with ENOSPC */
+#define KEEPER_BACKINGS_MAX 65536    /* backing ids of one mount; then ENFILE */
+#define KEEPER_DATASET_MAX 2048	     /* bytes of a dataset's name, and the kernel's limit is 4096 */
 #define KEEPER_DESCRIPTION_MAX 49152 /* bytes of a mount's description */
 
 struct keeper;
@@ -55,7 +55,7 @@ struct mount {
 	char *target;
 	unsigned char *description;
 	size_t description_len;
-	char *dataset; /* as the agent names it; NULL before its answer */
+	char *dataset;	/* as the agent names it; NULL before its answer */
 	uint32_t flags; /* enum wd_mount_flag */
 	enum mount_state state;
 
@@ -73,7 +73,7 @@ struct mount {
 	struct source control, process;
 	pid_t pid; /* 0: none */
 	bool is_ready;
-	unsigned restarts;    /* servers beyond the first */
+	unsigned restarts;     /* servers beyond the first */
 	unsigned young_deaths; /* in a row */
 	int64_t started_at_ns, restart_at_ns, kill_at_ns, down_since_ns; /* 0: not set */
 	int64_t undo_at_ns; /* the next try to unmount what failed */
@@ -127,7 +127,8 @@ void source_close(struct keeper *k, struct source *source);
 /* ---- keeper_clients.c ---- */
 void clients_accept(struct keeper *k, struct source *source);
 /* Answers a request of a client that may be gone. err NULL: k->out holds a good reply already. */
-void client_reply(struct keeper *k, uint64_t client, struct wd_err *err, uint16_t type, uint64_t id);
+void client_reply(
+	struct keeper *k, uint64_t client, struct wd_err *err, uint16_t type, uint64_t id);
 void clients_close(struct keeper *k);
 
 /* ---- keeper_mount.c ---- */

@@ -214,6 +214,13 @@ static void on_added(struct keeper *k, struct mount *m)
 	}
 }
 
+/* The connection was lost, but the agent is the same: all that it needs is the server's new end. */
+static void on_known(struct keeper *k, struct mount *m)
+{
+	m->link = LINK_ADDED;
+	refresh_end(k, m);
+}
+
 static void on_reply(struct keeper *k)
 {
 	uint16_t type = k->in.type & ~WD_MSG_REPLY;
@@ -226,7 +233,9 @@ static void on_reply(struct keeper *k)
 	if (type == WD_MSG_MOUNT_ADD && m->link == LINK_ADDING) {
 		m->link_id = 0;
 		k->adds_unanswered--;
-		if (k->in.status < 0)
+		if (k->in.status == -EEXIST && m->is_mounted)
+			on_known(k, m);
+		else if (k->in.status < 0)
 			on_refused(k, m);
 		else
 			on_added(k, m);
@@ -246,8 +255,8 @@ static void send_error(struct keeper *k, uint16_t type, uint64_t id, const struc
 }
 
 /* The mount that a brokering request means, or NULL after an error reply. */
-static struct mount *brokered_mount(struct keeper *k, uint64_t mount, bool is_well_formed,
-	struct wd_err *err)
+static struct mount *brokered_mount(
+	struct keeper *k, uint64_t mount, bool is_well_formed, struct wd_err *err)
 {
 	struct mount *m = is_well_formed ? mount_by_id(k, mount) : NULL;
 
@@ -310,8 +319,10 @@ static void on_hello_reply(struct keeper *k)
 
 	if (k->in.status < 0 || !wd_rd_str(&r, build, sizeof(build)) || !wd_rd_done(&r) ||
 		version != WD_PROTO_VERSION) {
-		wd_error("the agent speaks another protocol (version %u, here %d); use programs of one "
-			 "release", version, WD_PROTO_VERSION);
+		wd_error("the agent speaks another protocol (version %u, here %d); use programs of "
+			 "one "
+			 "release",
+			version, WD_PROTO_VERSION);
 		agent_lost(k);
 		return;
 	}
@@ -342,7 +353,8 @@ static void on_agent(struct keeper *k, struct source *source)
 	else if (k->agent_state == AGENT_CONNECTED && k->in.type == WD_MSG_BACKING_CLOSE)
 		on_backing_close(k);
 	else
-		wd_debug("the agent sent a message of type %u, which means nothing here", k->in.type);
+		wd_debug("the agent sent a message of type %u, which means nothing here",
+			k->in.type);
 	wd_msg_close_fds(&k->in);
 }
 

@@ -56,8 +56,10 @@ static int on_hello(struct keeper *k, struct client *c, struct wd_err *err)
 	if (role != WD_ROLE_CTL && role != WD_ROLE_CSI)
 		return wd_err_set(err, EPERM, "role %u has no business with the keeper", role);
 	if (version != WD_PROTO_VERSION)
-		return wd_err_set(err, EPROTONOSUPPORT, "the keeper (%s) speaks protocol version %d, not "
-			"%u; use programs of one release", WD_VERSION, WD_PROTO_VERSION, version);
+		return wd_err_set(err, EPROTONOSUPPORT,
+			"the keeper (%s) speaks protocol version %d, not "
+			"%u; use programs of one release",
+			WD_VERSION, WD_PROTO_VERSION, version);
 	c->is_greeted = true;
 	wd_msg_start_reply(&k->out, WD_MSG_HELLO, k->in.id, 0);
 	wd_put_u32(&k->out, WD_PROTO_VERSION);
@@ -125,7 +127,8 @@ static int dispatch(struct keeper *k, struct client *c, struct wd_err *err)
 	case WD_MSG_KEEPER_STATUS:
 		return on_status(k, c, err);
 	default:
-		return wd_err_set(err, EPROTO, "message type %u means nothing to the keeper", k->in.type);
+		return wd_err_set(
+			err, EPROTO, "message type %u means nothing to the keeper", k->in.type);
 	}
 }
 

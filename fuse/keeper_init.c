@@ -36,12 +36,12 @@ static uint64_t wanted_flags(uint32_t mount_flags)
 	return want;
 }
 
-static void fill_reply(const struct abi_init_in *in, uint64_t flags, uint64_t unique,
-	struct wd_mm_info *info)
+static void fill_reply(
+	const struct abi_init_in *in, uint64_t flags, uint64_t unique, struct wd_mm_info *info)
 {
 	uint32_t pages = MAX_READ_BYTES / (uint32_t)sysconf(_SC_PAGESIZE);
-	struct abi_out_header out = {.len = sizeof(out) + sizeof(struct abi_init_out),
-		.unique = unique};
+	struct abi_out_header out = {
+		.len = sizeof(out) + sizeof(struct abi_init_out), .unique = unique};
 	struct abi_init_out reply = {
 		.major = ABI_MAJOR,
 		.minor = in->minor < ABI_MINOR ? in->minor : ABI_MINOR,

@@ -19,6 +19,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -27,6 +28,7 @@
 #include "fuse/keeper_init.h"
 #include "fuse/keeper_mountinfo.h"
 
+#define FUSE_CTL_MAGIC 0x65735543
 #define INIT_TIMEOUT_MS 10000 /* INIT is queued by mount(2); this bounds a broken kernel */
 
 /* Absolute, no "//", "/./", "/../" or final slash: then it can be compared with mountinfo. */
@@ -37,7 +39,8 @@ static bool is_canonical(const char *path)
 	for (const char *p = path; *p;) {
 		size_t len = strcspn(p + 1, "/");
 
-		if (len == 0 || (len == 1 && p[1] == '.') || (len == 2 && p[1] == '.' && p[2] == '.'))
+		if (len == 0 || (len == 1 && p[1] == '.') ||
+			(len == 2 && p[1] == '.' && p[2] == '.'))
 			return false;
 		p += 1 + len;
 	}
@@ -64,20 +67,26 @@ int kernel_open_target(const char *target, struct wd_err *err)
 
 	if (!is_canonical(target))
 		return wd_err_set(err, EINVAL,
-			"mount on '%s': the path must be absolute, below '/' and without '//', '.', "
-			"'..' or a final slash", target);
+			"mount on '%s': the path must be absolute, below '/' and without '//', "
+			"'.', "
+			"'..' or a final slash",
+			target);
 	rc = mountinfo_find(target, &info, err);
 	if (rc < 0)
 		return rc;
 	if (rc > 0)
-		return wd_err_set(err, EBUSY, "mount on '%s': a file system (%s) is mounted there already",
-			target, info.type);
+		return wd_err_set(err, EBUSY,
+			"mount on '%s': a file system (%s) is mounted there already", target,
+			info.type);
 	fd = open_no_symlinks(target);
 	if (fd < 0 && errno == ENOENT)
-		return wd_err_set(err, ENOENT, "mount on '%s': no such directory; create it first", target);
+		return wd_err_set(
+			err, ENOENT, "mount on '%s': no such directory; create it first", target);
 	if (fd < 0 && errno == ELOOP)
-		return wd_err_set(err, ELOOP, "mount on '%s': a symbolic link is on the way; give the "
-			"path that 'readlink -f' prints", target);
+		return wd_err_set(err, ELOOP,
+			"mount on '%s': a symbolic link is on the way; give the "
+			"path that 'readlink -f' prints",
+			target);
 	if (fd < 0)
 		return wd_err_sys(err, errno, "mount on '%s'", target);
 	if (fstat(fd, &st) < 0 || !S_ISDIR(st.st_mode))
@@ -93,7 +102,8 @@ int kernel_open_fuse(struct wd_err *err)
 		return fd;
 	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
 		return wd_err_set(err, errno,
-			"fuse is not available: /dev/fuse: %s: load the module with 'modprobe fuse'",
+			"fuse is not available: /dev/fuse: %s: load the module with 'modprobe "
+			"fuse'",
 			strerror(errno));
 	return wd_err_sys(err, errno, "fuse is not available: open /dev/fuse");
 }
@@ -107,16 +117,21 @@ int kernel_mount(int fuse_fd, int target_fd, const char *target, const char *dat
 	if (mount_flags & WD_MOUNT_READ_ONLY)
 		flags |= MS_RDONLY;
 	snprintf(options, sizeof(options),
-		"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions", fuse_fd);
+		"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
+		fuse_fd);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", target_fd);
 	if (mount(dataset, path, "fuse.warpdrive", flags, options) == 0)
 		return 0;
 	if (errno == ENODEV)
 		return wd_err_set(err, errno,
-			"mount on '%s': the kernel has no fuse: load the module with 'modprobe fuse'", target);
+			"mount on '%s': the kernel has no fuse: load the module with 'modprobe "
+			"fuse'",
+			target);
 	if (errno == EPERM)
-		return wd_err_set(err, errno, "mount on '%s': not permitted; run the keeper as root "
-			"with CAP_SYS_ADMIN", target);
+		return wd_err_set(err, errno,
+			"mount on '%s': not permitted; run the keeper as root "
+			"with CAP_SYS_ADMIN",
+			target);
 	return wd_err_sys(err, errno, "mount '%s' on '%s'", dataset, target);
 }
 
@@ -153,7 +168,8 @@ int kernel_device(const char *target, unsigned *ret_major, unsigned *ret_minor, 
 	if (rc < 0)
 		return rc;
 	if (rc == 0 || strncmp(info.type, "fuse", 4) != 0)
-		return wd_err_set(err, ENOENT, "mount on '%s': it is not in /proc/self/mountinfo", target);
+		return wd_err_set(
+			err, ENOENT, "mount on '%s': it is not in /proc/self/mountinfo", target);
 	*ret_major = info.major;
 	*ret_minor = info.minor;
 	return 0;
@@ -190,13 +206,15 @@ int kernel_umount(const char *target, unsigned major, unsigned minor, struct wd_
 		return wd_err_set(err, EINVAL, "umount '%s': it is not mounted", target);
 	if (info.major != major || info.minor != minor)
 		return wd_err_set(err, EBUSY,
-			"umount '%s': a file system (%s) is mounted over it; unmount that one first",
+			"umount '%s': a file system (%s) is mounted over it; unmount that one "
+			"first",
 			target, info.type);
 	if (umount2(target, UMOUNT_NOFOLLOW) == 0)
 		return 0;
 	if (errno == EBUSY)
 		return wd_err_set(err, EBUSY,
-			"umount '%s': it is busy: a process uses it (try 'fuser -vm %s')", target, target);
+			"umount '%s': it is busy: a process uses it (try 'fuser -vm %s')", target,
+			target);
 	return wd_err_sys(err, errno, "umount '%s'", target);
 }
 
@@ -207,13 +225,42 @@ bool kernel_is_disconnected(int fuse_fd)
 	return poll(&pfd, 1, 0) > 0 && (pfd.revents & (POLLERR | POLLHUP | POLLNVAL));
 }
 
+/* The directory of all connections, also where nobody mounted it: as a mount that is in no place.
+ * Linux 5.2. */
+static int open_connections(void)
+{
+	int fs = open("/sys/fs/fuse/connections", O_PATH | O_DIRECTORY | O_CLOEXEC), dir = -1;
+	struct statfs st;
+
+	if (fs >= 0 && fstatfs(fs, &st) == 0 && st.f_type == FUSE_CTL_MAGIC)
+		return fs;
+	if (fs >= 0)
+		close(fs);
+	fs = (int)syscall(SYS_fsopen, "fusectl", FSOPEN_CLOEXEC);
+	if (fs < 0)
+		return -errno;
+	if (syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+		dir = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
+	if (dir < 0)
+		dir = -errno;
+	close(fs);
+	return dir;
+}
+
 int kernel_abort(unsigned major, unsigned minor, struct wd_err *err)
 {
-	char path[96];
+	wd_autoclose int dir = open_connections();
+	wd_autoclose int fd = -1;
+	char name[32];
 
+	if (dir < 0)
+		return wd_err_sys(err, -dir, "open fusectl");
 	/* the kernel names a connection by its device number as one word */
-	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", (major << 20) | minor);
-	return write_text(path, "1", err);
+	snprintf(name, sizeof(name), "%u/abort", (major << 20) | minor);
+	fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "1", 1) < 0)
+		return wd_err_sys(err, errno, "abort connection %u:%u", major, minor);
+	return 0;
 }
 
 int kernel_resend(int fuse_fd)

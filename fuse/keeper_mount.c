@@ -2,10 +2,10 @@
 /*
  * The life of a mount.
  *
- *	request -> ASKED --agent agrees--> STARTING --server ready--> SERVING
- *	             |                        |                          | umount
- *	             +--- refused, failed ----+--> answered, undone       v
- *	                                          forgotten <--reaped-- ENDING (or LINGERING before it)
+ *	request -> ASKED -- agreed --> STARTING -- server ready --> SERVING
+ *	             |                     |                           | umount
+ *	             +-- refused, failed --+--> undone, answered       v
+ *	                                    forgotten <-- reaped -- ENDING
  *
  * The keeper holds the fuse fd and both memfds for as long as the mount lives, so that servers may
  * die: each is replaced at once, and only one that dies young again and again is replaced ever more
@@ -28,7 +28,7 @@
 #include "fuse/keeper_kernel.h"
 
 #define MS 1000000LL
-#define YOUNG_NS (1000 * MS)	    /* a server that died before this age died young */
+#define YOUNG_NS (1000 * MS) /* a server that died before this age died young */
 #define RESTART_MIN_NS (10 * MS)
 #define RESTART_MAX_NS (5000 * MS)
 #define RESTART_KILLED_NS (100 * MS) /* at most, after SIGKILL: the fault is not the server's */
@@ -120,7 +120,8 @@ static void answer_good(struct keeper *k, struct mount *m)
 
 /* ---- mounting ---- */
 
-static struct mount *mount_new(struct keeper *k, const char *target, const void *description, size_t len)
+static struct mount *mount_new(
+	struct keeper *k, const char *target, const void *description, size_t len)
 {
 	struct mount *m = calloc(1, sizeof(*m));
 
@@ -146,11 +147,13 @@ int mount_request(struct keeper *k, uint64_t client, uint64_t request, const cha
 	int rc;
 
 	if (m)
-		return wd_err_set(err, EBUSY, "mount on '%s': '%s' is a WarpDrive mount already", target,
-			m->target);
+		return wd_err_set(err, EBUSY, "mount on '%s': '%s' is a WarpDrive mount already",
+			target, m->target);
 	if (len > KEEPER_DESCRIPTION_MAX)
-		return wd_err_set(err, E2BIG, "mount on '%s': the description has %zu bytes, at most %d "
-			"are possible", target, len, KEEPER_DESCRIPTION_MAX);
+		return wd_err_set(err, E2BIG,
+			"mount on '%s': the description has %zu bytes, at most %d "
+			"are possible",
+			target, len, KEEPER_DESCRIPTION_MAX);
 	if (k->nmounts >= KEEPER_MOUNTS_MAX)
 		return wd_err_set(err, ENOSPC, "mount on '%s': there are %u mounts already", target,
 			k->nmounts);
@@ -212,7 +215,8 @@ static int mount_in_kernel(struct keeper *k, struct mount *m, struct wd_err *err
 	m->info_fd = wd_mm_info_create(&info, err);
 	if (m->info_fd < 0)
 		return m->info_fd;
-	if (k->read_ahead > 0 && kernel_set_read_ahead(m->major, m->minor, k->read_ahead, &soft) < 0)
+	if (k->read_ahead > 0 &&
+		kernel_set_read_ahead(m->major, m->minor, k->read_ahead, &soft) < 0)
 		wd_warn("read-ahead of '%s' stays at its default: %s", m->target, soft.msg);
 	return 0;
 }
@@ -257,7 +261,8 @@ static void end(struct keeper *k, struct mount *m)
 		return;
 	}
 	if (!kernel_is_disconnected(m->fuse_fd)) {
-		wd_info("'%s' is still mounted in another mount namespace; its server goes on", m->target);
+		wd_info("'%s' is still mounted in another mount namespace; its server goes on",
+			m->target);
 		m->state = MOUNT_LINGERING;
 		answer_good(k, m);
 		return;
@@ -318,13 +323,16 @@ int mount_request_umount(struct keeper *k, uint64_t client, uint64_t request, co
 	int rc;
 
 	if (!m)
-		return wd_err_set(err, ENOENT, "umount '%s': it is no mount of this keeper", target);
+		return wd_err_set(
+			err, ENOENT, "umount '%s': it is no mount of this keeper", target);
 	if (flags & WD_UMOUNT_FORCE)
-		return wd_err_set(err, ENOTSUP, "umount '%s': forcing is not supported; end the processes "
-			"that use it ('fuser -vm %s' lists them)", target, target);
+		return wd_err_set(err, ENOTSUP,
+			"umount '%s': forcing is not supported; end the processes "
+			"that use it ('fuser -vm %s' lists them)",
+			target, target);
 	if (m->client || m->state == MOUNT_ASKED || m->state == MOUNT_ENDING)
-		return wd_err_set(err, EALREADY, "umount '%s': it is being mounted or unmounted just now",
-			target);
+		return wd_err_set(err, EALREADY,
+			"umount '%s': it is being mounted or unmounted just now", target);
 	m->client = client;
 	m->request = request;
 	m->request_type = WD_MSG_UMOUNT;
@@ -360,9 +368,16 @@ static void restart(struct keeper *k, struct mount *m)
 
 	m->restart_at_ns = 0;
 	if (now - m->down_since_ns >= GIVE_UP_NS || WD_FAULT("keeper.give-up")) {
-		wd_error("no FUSE server for '%s' can be brought up; its connection is aborted, and "
-			 "whoever uses it gets errors", m->target);
-		kernel_abort(m->major, m->minor, NULL);
+		if (kernel_abort(m->major, m->minor, &err) < 0) {
+			wd_error("no FUSE server for '%s' can be brought up, and %s", m->target,
+				err.msg);
+			m->restart_at_ns = now + RESTART_MAX_NS;
+			return;
+		}
+		wd_error(
+			"no FUSE server for '%s' can be brought up; its connection is aborted, and "
+			"whoever uses it gets errors",
+			m->target);
 		m->state = MOUNT_LOST;
 		return;
 	}
@@ -411,8 +426,10 @@ void mount_server_dead(struct keeper *k, struct mount *m, bool was_killed)
 		m->down_since_ns = wd_now_ns();
 	delay = restart_delay(m, was_killed);
 	if (m->state == MOUNT_STARTING && m->young_deaths >= FIRST_TRIES) {
-		wd_err_set(&err, EIO, "mount on '%s': the FUSE server '%s' does not start; see the "
-			"keeper's log", m->target, k->server_path);
+		wd_err_set(&err, EIO,
+			"mount on '%s': the FUSE server '%s' does not start; see the "
+			"keeper's log",
+			m->target, k->server_path);
 		mount_fail(k, m, &err);
 		return;
 	}
@@ -482,7 +499,8 @@ bool mounts_stop(struct keeper *k)
 		switch (m->state) {
 		case MOUNT_ASKED:
 		case MOUNT_STARTING:
-			wd_err_set(&err, ECANCELED, "mount on '%s': the keeper is stopping", m->target);
+			wd_err_set(&err, ECANCELED, "mount on '%s': the keeper is stopping",
+				m->target);
 			mount_fail(k, m, &err);
 			break;
 		case MOUNT_SERVING:

@@ -15,8 +15,8 @@ struct mountinfo {
 	char type[64];
 };
 
-/* Parses one line. ret_target has room for PATH_MAX bytes and gets the mount point with \040 and the
- * like decoded. False for a line that makes no sense. */
+/* Parses one line. ret_target has room for PATH_MAX bytes and gets the mount point with \040 and
+ * the like decoded. False for a line that makes no sense. */
 bool mountinfo_parse(const char *line, struct mountinfo *ret_info, char *ret_target);
 /* Finds what is on top at target: 1 and *ret_info when something is mounted there, else 0. */
 int mountinfo_find(const char *target, struct mountinfo *ret_info, struct wd_err *err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The servers of a mount, one after the other. Each is started on the same fuse fd and memfds with a
- * fresh control socket and a fresh socket to the agent, is told to GO once it says READY, and is
+ * The servers of a mount, one after the other. Each is started on the same fuse fd and memfds with
+ * a fresh control socket and a fresh socket to the agent, is told to GO once it says READY, and is
  * reaped when its pidfd says that it died. Whether another one follows, and when, keeper_mount.c
  * decides.
  *
@@ -45,6 +45,12 @@ static void on_control(struct keeper *k, struct source *source)
 	source_close(k, source); /* its death is news from the pidfd */
 }
 
+/* Somebody ended it; it did not fail by itself. */
+static bool is_from_outside(int sig)
+{
+	return sig == SIGKILL || sig == SIGTERM || sig == SIGINT || sig == SIGHUP;
+}
+
 static void on_process(struct keeper *k, struct source *source)
 {
 	struct mount *m = (struct mount *)((char *)source - offsetof(struct mount, process));
@@ -55,7 +61,7 @@ static void on_process(struct keeper *k, struct source *source)
 	if (waitpid(pid, &status, WNOHANG) != pid)
 		return;
 	if (WIFSIGNALED(status)) {
-		was_killed = WTERMSIG(status) == SIGKILL;
+		was_killed = is_from_outside(WTERMSIG(status));
 		if (m->state != MOUNT_ENDING)
 			wd_warn("the FUSE server %d of '%s' was ended by signal %d (%s)", (int)pid,
 				m->target, WTERMSIG(status), strsignal(WTERMSIG(status)));
@@ -78,7 +84,8 @@ static int make_agent_end(struct keeper *k, struct mount *m, struct wd_err *err)
 	if (m->first_end >= 0)
 		return wd_steal_fd(&m->first_end);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return wd_err_sys(err, errno, "make a socket pair for the server of '%s'", m->target);
+		return wd_err_sys(
+			err, errno, "make a socket pair for the server of '%s'", m->target);
 	agent_replace_server(k, m, pair[0]);
 	return pair[1];
 }
@@ -93,7 +100,8 @@ int server_start(struct keeper *k, struct mount *m, struct wd_err *err)
 	if (end < 0)
 		return end;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return wd_err_sys(err, errno, "make a socket pair for the server of '%s'", m->target);
+		return wd_err_sys(
+			err, errno, "make a socket pair for the server of '%s'", m->target);
 	ours = pair[0];
 	theirs = pair[1];
 	spawn.fds[SERVER_FD_FUSE - SERVER_FD_FUSE] = m->fuse_fd;
@@ -148,8 +156,8 @@ void server_send_agent_sock(struct keeper *k, struct mount *m, int end)
 		wd_put_fd(&k->out, end);
 		rc = wd_msg_send(m->control.fd, &k->out, MSG_DONTWAIT);
 		if (rc < 0 && rc != -EPIPE) {
-			wd_error("the FUSE server %d of '%s' does not listen and is killed", (int)m->pid,
-				m->target);
+			wd_error("the FUSE server %d of '%s' does not listen and is killed",
+				(int)m->pid, m->target);
 			kill(m->pid, SIGKILL);
 		}
 	}

@@ -35,7 +35,8 @@ int spawn_isolate(struct wd_err *err)
 {
 	if (unshare(CLONE_NEWNET) < 0)
 		return wd_err_sys(err, errno,
-			"make an empty network namespace for the FUSE servers (needs CAP_SYS_ADMIN)");
+			"make an empty network namespace for the FUSE servers (needs "
+			"CAP_SYS_ADMIN)");
 	if (unshare(CLONE_NEWIPC) < 0)
 		wd_warn("FUSE servers share the IPC namespace: %s", strerror(errno));
 	return 0;
@@ -64,7 +65,8 @@ static void place_fds(const struct spawn *spawn, int program)
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
 		give_up("open /dev/null");
 	/* marks, does not close: the program must stay open until it is executed */
-	if (program < FD_SAFE || syscall(SYS_close_range, SERVER_FD_END, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+	if (program < FD_SAFE ||
+		syscall(SYS_close_range, SERVER_FD_END, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		give_up("close the other descriptors");
 }
 

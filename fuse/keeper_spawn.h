@@ -19,8 +19,8 @@ enum server_fd {
 };
 
 struct spawn {
-	const char *path; /* of warpdrive-fuse */
-	uid_t uid;	  /* and gid of the server */
+	const char *path;			 /* of warpdrive-fuse */
+	uid_t uid;				 /* and gid of the server */
 	int fds[SERVER_FD_END - SERVER_FD_FUSE]; /* in the order of enum server_fd */
 };
 

@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/utf8.h"
+
 static const char *const state_names[] = {
 	[MOUNT_ASKED] = "asked",
 	[MOUNT_STARTING] = "starting",
@@ -19,33 +21,20 @@ static const char *const state_names[] = {
 	[MOUNT_LOST] = "lost",
 };
 
-/* Bytes of the UTF-8 sequence at p, or 0 when it is none. */
-static int utf8_len(const unsigned char *p)
-{
-	int len = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : (*p & 0xf0) == 0xe0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
-
-	for (int i = 1; i < len; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-		(p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-		return 0;
-	return len;
-}
-
 static void put_string(FILE *f, const char *s)
 {
 	fputc('"', f);
-	for (const unsigned char *p = (const unsigned char *)s; *p;) {
-		int len = utf8_len(p);
+	while (*s) {
+		uint32_t code;
+		unsigned len = wd_utf8_decode(s, &code);
 
-		if (*p == '"' || *p == '\\')
-			fprintf(f, "\\%c", *p++);
-		else if (*p < 0x20 || *p == 0x7f || len == 0)
-			fprintf(f, "\\u%04x", *p++); /* a byte that is no text shows as U+0080..00FF */
+		if (*s == '"' || *s == '\\')
+			fprintf(f, "\\%c", *s++);
+		else if (len == 0 || code < 0x20 || code == 0x7f)
+			fprintf(f, "\\u%04x", (unsigned char)*s++); /* no text: U+0080..00FF */
 		else
 			for (; len > 0; len--)
-				fputc(*p++, f);
+				fputc(*s++, f);
 	}
 	fputc('"', f);
 }
@@ -56,8 +45,9 @@ static void put_mount(FILE *f, const struct mount *m)
 	put_string(f, m->target);
 	fprintf(f, ",\"dataset\":");
 	put_string(f, m->dataset ? m->dataset : "");
-	fprintf(f, ",\"state\":\"%s\",\"server_pid\":%d,\"restarts\":%u,\"backing_ids\":%u,"
-		   "\"device\":\"%u:%u\"}",
+	fprintf(f,
+		",\"state\":\"%s\",\"server_pid\":%d,\"restarts\":%u,\"backing_ids\":%u,"
+		"\"device\":\"%u:%u\"}",
 		state_names[m->state], (int)m->pid, m->restarts, m->backings, m->major, m->minor);
 }
 

@@ -4,10 +4,10 @@
  * (keeper_spawn.h). It holds no state that is not in the tables memfd: it may be killed at any
  * instant, and the next one goes on. So it never unmounts anything, and it ends by _exit.
  *
- * libfuse is attached to a connection that has long said INIT: for a moment a socket pair lies under
- * the number of the fuse fd, the INIT request that the keeper kept is replayed into the session with
- * its flags cut down to what the kernel was granted, the answer is read from the pair and checked to
- * want no more than that, and the fuse fd takes its number back.
+ * libfuse is attached to a connection that has long said INIT: for a moment a socket pair lies
+ * under the number of the fuse fd, the INIT request that the keeper kept is replayed into the
+ * session with its flags cut down to what the kernel was granted, the answer is read from the pair
+ * and checked to want no more than that, and the fuse fd takes its number back.
  */
 #include "fuse/server.h"
 
@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,15 +37,27 @@
 #else
 #define STACK_BYTES (128 * 1024)
 #endif
-#define FD_ASIDE 16	   /* where the real fuse fd waits during the replay */
-#define IDLE_SECONDS 1	   /* without a request, until memory is given back */
-#define FDS_KEPT 64	   /* descriptors that are not for cache files */
+#define FD_ASIDE 16    /* where the real fuse fd waits during the replay */
+#define IDLE_SECONDS 1 /* without a request, until memory is given back */
+#define FDS_KEPT 64    /* descriptors that are not for cache files */
 
 struct server server;
 
 /* guarded by server.lock: how far the take-over is */
 static enum { STAGE_WAITING, STAGE_ASKING, STAGE_SERVING } stage;
 static int nthreads; /* that have begun: their system calls for that are behind them */
+
+#ifdef WD_COVERAGE
+void __gcov_dump(void);
+#endif
+
+void server_exit(int status)
+{
+#ifdef WD_COVERAGE
+	__gcov_dump();
+#endif
+	_exit(status);
+}
 
 /* ---- memory ---- */
 
@@ -127,7 +140,8 @@ static int check_reply(int sock, uint64_t granted, struct wd_err *err)
 		return wd_err_set(err, EPROTO, "libfuse does not take the kernel's INIT");
 	more = flags_of(reply.init.flags, reply.init.flags2) & ~granted & ~ABI_BIG_WRITES;
 	if (more)
-		return wd_err_set(err, EPROTO, "libfuse wants flags %#llx that the kernel was not granted",
+		return wd_err_set(err, EPROTO,
+			"libfuse wants flags %#llx that the kernel was not granted",
 			(unsigned long long)more);
 	server.is_passthrough = (granted & ABI_PASSTHROUGH) != 0;
 	return 0;
@@ -158,7 +172,8 @@ static int attach(struct wd_err *err)
 	int pair[2], rc;
 
 	if (server.info.init_len < sizeof(struct abi_in_header) + ABI_INIT_IN_OLD ||
-		server.info.reply_len != sizeof(struct abi_out_header) + sizeof(struct abi_init_out))
+		server.info.reply_len !=
+			sizeof(struct abi_out_header) + sizeof(struct abi_init_out))
 		return wd_err_set(err, EPROTO, "the mount's INIT is not what a keeper leaves");
 	if (real < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return wd_err_sys(err, errno, "make a socket pair");
@@ -173,8 +188,8 @@ static int attach(struct wd_err *err)
 	return rc;
 }
 
-__attribute__((format(printf, 2, 0))) static void log_libfuse(enum fuse_log_level level, const char *fmt,
-	va_list ap)
+__attribute__((format(printf, 2, 0))) static void log_libfuse(
+	enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	char text[256];
 
@@ -208,9 +223,9 @@ static int start_threads(struct wd_err *err)
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	for (int i = 0; rc == 0 && i < n; i++) {
-		void *(*run)(void *) = i < REPLY_THREADS			? agent_run
+		void *(*run)(void *) = i < REPLY_THREADS		  ? agent_run
 				       : i < REPLY_THREADS + LOOP_THREADS ? loop_run
-									    : agent_run_invals;
+									  : agent_run_invals;
 		pthread_t thread;
 
 		rc = pthread_create(&thread, &attr, run_when_started, (void *)run);
@@ -233,7 +248,8 @@ static int check_privileges(struct wd_err *err)
 {
 	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
 		return wd_err_set(err, EPERM,
-			"it is started by warpdrive-keeper, never by hand (no_new_privs is not set)");
+			"it is started by warpdrive-keeper, never by hand (no_new_privs is not "
+			"set)");
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	return 0;
 }
@@ -243,7 +259,8 @@ static void count_descriptors(void)
 	struct rlimit files = {.rlim_cur = 1024};
 
 	getrlimit(RLIMIT_NOFILE, &files);
-	server.files_max = files.rlim_cur > 2 * FDS_KEPT ? (uint32_t)(files.rlim_cur - FDS_KEPT) : FDS_KEPT;
+	server.files_max =
+		files.rlim_cur > 2 * FDS_KEPT ? (uint32_t)(files.rlim_cur - FDS_KEPT) : FDS_KEPT;
 }
 
 static int set_up(struct wd_err *err)
@@ -297,7 +314,7 @@ static void wait_for_go(struct wd_msg *m)
 {
 	wd_msg_start(m, WD_MSG_READY, 0);
 	if (wd_msg_send(SERVER_FD_CONTROL, m, 0) < 0)
-		_exit(1);
+		server_exit(1);
 	while (wd_msg_recv(SERVER_FD_CONTROL, m, 0) > 0) {
 		int sock = wd_msg_take_fd(m, 0);
 
@@ -309,7 +326,7 @@ static void wait_for_go(struct wd_msg *m)
 		if (m->type == WD_MSG_GO)
 			return;
 	}
-	_exit(1); /* the keeper died before anything was begun */
+	server_exit(1); /* the keeper died before anything was begun */
 }
 
 static void enter(int next)
@@ -369,6 +386,13 @@ static void serve(struct wd_msg *m)
 	}
 }
 
+#ifdef WD_COVERAGE
+static void on_term(int sig)
+{
+	server_exit(0);
+}
+#endif
+
 int main(int argc, char **argv)
 {
 	static struct wd_msg m;
@@ -379,10 +403,13 @@ int main(int argc, char **argv)
 		puts("warpdrive-fuse " WD_VERSION);
 		return 0;
 	}
+#ifdef WD_COVERAGE
+	signal(SIGTERM, on_term);
+#endif
 	mallopt(M_ARENA_MAX, 1);
 	if (set_up(&err) < 0) {
 		wd_error("%s", err.msg);
-		_exit(1);
+		server_exit(1);
 	}
 	wait_for_go(&m);
 	take_over();

@@ -5,7 +5,7 @@
  * warpdrive-fuse: the state of one mount's server and the duties of its modules.
  *
  *	server.c          start-up, the control socket, the timer
- *	server_loop.c     threads that receive requests into slots; the slots of a killed predecessor
+ *	server_loop.c     receives requests into slots; replays those of a killed predecessor
  *	server_agent.c    requests to the agent, its answers, its restarts
  *	server_inode.c    the shared tables: per-inode rule, pool, handles
  *	server_open.c     open and release
@@ -14,9 +14,9 @@
  *	server_data.c     cache files and live maps; buffers
  *	server_seccomp.c  the allow-list
  *
- * Threads: LOOP_THREADS receive from /dev/fuse; REPLY_THREADS receive from the agent and finish what
- * was parked; one drops names from the kernel's cache; the main thread has the control socket and
- * the timer.
+ * Threads: LOOP_THREADS receive from /dev/fuse; REPLY_THREADS receive from the agent and finish
+ * what was parked; one drops names from the kernel's cache; the main thread has the control socket
+ * and the timer.
  *
  * One lock, server.lock, guards the tables, the ops and the queue to the agent. It is never held
  * over a system call, a reply or a malloc of size. Two more are leaves: the slot list's and the
@@ -81,7 +81,8 @@ struct out {
 	const char *name; /* borrowed: lies in the op's slot */
 };
 
-/* A cache file and its live map. Counted, since a restart of the agent replaces them under readers. */
+/* A cache file and its live map. Counted, since a restart of the agent replaces them under readers.
+ */
 struct data {
 	_Atomic uint32_t refs;
 	int fd;
@@ -108,12 +109,12 @@ enum op_state { OP_NONE, OP_RUNNING, OP_PARKED };
 struct op {
 	enum op_state state;
 	fuse_req_t req;
-	uint64_t unique; /* without the resend bit */
-	bool is_repeat;	 /* replayed or resent: it may have been answered already */
-	struct out out;	 /* out.id 0: nothing was asked of the agent */
+	uint64_t unique;  /* without the resend bit */
+	bool is_repeat;	  /* replayed or resent: it may have been answered already */
+	struct out out;	  /* out.id 0: nothing was asked of the agent */
 	struct link wait; /* in file.waiters, or alone */
-	/* Finishes the op with the agent's answer, or with m NULL because its file is ready (status 0)
-	 * or cannot be had (-errno). Owns the op. */
+	/* Finishes the op with the agent's answer, or with m NULL because its file is ready (status
+	 * 0) or cannot be had (-errno). Owns the op. */
 	void (*finish)(struct op *op, struct wd_msg *m, int status);
 	uint64_t node, fh, offset;
 	uint32_t size, tries;
@@ -256,6 +257,8 @@ void buffers_trim(void);
 int seccomp_install(struct wd_err *err);
 
 /* ---- server.c ---- */
+/* Ends the process; never returns. There is nothing to be tidied up. */
+void server_exit(int status) __attribute__((noreturn));
 /* Something was done: memory is given back a second after the last time. */
 void server_note_activity(void);
 

@@ -2,10 +2,10 @@
 /*
  * The server's side of its conversation with the agent.
  *
- * What is to be sent is queued under the lock, in the order in which the tables changed, and sent by
- * one thread at a time without the lock: the agent sees a RELEASE of a node always before the next
- * OPEN of it. That thread may block when the agent is slow; the others only add to the queue, and
- * answers are received by threads that hardly ever send. The queue is bounded by the ops, one
+ * What is to be sent is queued under the lock, in the order in which the tables changed, and sent
+ * by one thread at a time without the lock: the agent sees a RELEASE of a node always before the
+ * next OPEN of it. That thread may block when the agent is slow; the others only add to the queue,
+ * and answers are received by threads that hardly ever send. The queue is bounded by the ops, one
  * message each, and by the inodes.
  *
  * Answers find their op by an id that holds its slot, their file by one that holds its bucket. Both
@@ -64,7 +64,8 @@ static void encode(struct wd_msg *m, const struct out *out)
 	}
 }
 
-/* Sends the first message of the queue. Called and returns with the lock held, lets go of it between. */
+/* Sends the first message of the queue. Called and returns with the lock held, lets go of it
+ * between. */
 static void send_first(void) WD_REQUIRES(server.lock)
 {
 	static struct wd_msg m; /* is_sending makes it ours */
@@ -252,9 +253,9 @@ void agent_interrupt(uint32_t slot, uint64_t unique)
 
 int agent_errno(int status)
 {
-	static const int known[] = {ENOENT, EACCES, EPERM, ESTALE, ENOTDIR, EISDIR, ENAMETOOLONG, EINTR,
-		ENODATA, ENOMEM, EROFS, EMFILE, ENFILE, ETIMEDOUT, EOVERFLOW, EOPNOTSUPP, EIO, ERANGE,
-		EINVAL};
+	static const int known[] = {ENOENT, EACCES, EPERM, ESTALE, ENOTDIR, EISDIR, ENAMETOOLONG,
+		EINTR, ENODATA, ENOMEM, EROFS, EMFILE, ENFILE, ETIMEDOUT, EOVERFLOW, EOPNOTSUPP,
+		EIO, ERANGE, EINVAL};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (status == -known[i])
@@ -277,7 +278,8 @@ static void on_answer(struct wd_msg *m)
 		  m->type == (op->out.type | WD_MSG_REPLY);
 	if (is_mine) {
 		op->state = OP_RUNNING;
-		link_remove(&op->out.link); /* queued again for a new agent, answered by the old one */
+		link_remove(
+			&op->out.link); /* queued again for a new agent, answered by the old one */
 	}
 	wd_unlock(&server.lock);
 	if (is_mine)
@@ -314,7 +316,8 @@ void *agent_run_invals(void *unused)
 		server.first_inval = (server.first_inval + 1) % INVALS_MAX;
 		server.ninvals--;
 		wd_unlock(&server.inval_lock);
-		fuse_lowlevel_notify_inval_entry(server.se, inval.parent, inval.name, strlen(inval.name));
+		fuse_lowlevel_notify_inval_entry(
+			server.se, inval.parent, inval.name, strlen(inval.name));
 	}
 	return unused;
 }
@@ -339,7 +342,7 @@ void *agent_run(void *unused)
 	int rc;
 
 	if (!m)
-		_exit(1);
+		server_exit(1);
 	wd_lock(&server.lock);
 	for (;;) {
 		generation = server.generation;
@@ -350,7 +353,7 @@ void *agent_run(void *unused)
 		}
 		if (rc < 0 && rc != -EPIPE && rc != -ENOTCONN) {
 			wd_error("receive from the agent: %s; starting anew", strerror(-rc));
-			_exit(1); /* an answer was lost: the next server asks again */
+			server_exit(1); /* an answer was lost: the next server asks again */
 		}
 		wd_lock(&server.lock);
 		while (server.generation == generation) {
@@ -366,7 +369,8 @@ void *agent_run(void *unused)
 static void forget_queue_locked(void)
 {
 	while (!link_is_empty(&server.queue)) {
-		struct out *out = (struct out *)((char *)server.queue.next - offsetof(struct out, link));
+		struct out *out =
+			(struct out *)((char *)server.queue.next - offsetof(struct out, link));
 
 		link_remove(&out->link);
 		if (out->is_owned)
@@ -389,7 +393,7 @@ void agent_replace(int sock)
 	close(sock);
 	if (rc < 0) {
 		wd_error("take the agent's new socket: %s", strerror(errno));
-		_exit(1);
+		server_exit(1);
 	}
 	wd_lock(&server.lock);
 	forget_queue_locked();

@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 enum inode_mark {
 	INODE_IN_RING = 1,
 	INODE_POOLED = 2, /* counted in npooled; the agent may have taken it back since */
@@ -142,8 +141,8 @@ enum inode_verdict inode_begin(struct inodes *t, uint64_t node, struct wd_mm_ino
 	}
 }
 
-void inode_settle(struct wd_mm_inode *inode, enum wd_open_mode mode, uint32_t backing_id,
-	uint64_t size)
+void inode_settle(
+	struct wd_mm_inode *inode, enum wd_open_mode mode, uint32_t backing_id, uint64_t size)
 {
 	uint32_t state = mode == WD_OPEN_PASSTHROUGH ? WD_INO_PASSTHROUGH
 			 : mode == WD_OPEN_CACHED    ? WD_INO_CACHED
@@ -187,8 +186,8 @@ static struct wd_mm_handle *find_handle(const struct inodes *t, uint64_t fh, uin
 	if (index >= t->mm.nhandles)
 		return NULL;
 	h = &t->mm.handles[index];
-	if (atomic_load(&h->state) == WD_HANDLE_FREE || make_fh(index, atomic_load(&h->unique)) != fh ||
-		atomic_load(&h->node) != node)
+	if (atomic_load(&h->state) == WD_HANDLE_FREE ||
+		make_fh(index, atomic_load(&h->unique)) != fh || atomic_load(&h->node) != node)
 		return NULL;
 	return h;
 }

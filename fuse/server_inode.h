@@ -16,19 +16,19 @@
 #include "common/proto.h"
 
 struct inodes {
-	struct wd_mm mm;      /* borrowed mapping */
+	struct wd_mm mm; /* borrowed mapping */
 	uint32_t *free_handles, nfree_handles;
-	unsigned char *marks; /* per inode: enum inode_mark */
+	unsigned char *marks;		      /* per inode: enum inode_mark */
 	uint32_t *ring, ring_first, ring_len; /* indices of inodes that went idle, oldest first */
-	uint32_t npooled;     /* inodes marked INODE_POOLED */
+	uint32_t npooled;		      /* inodes marked INODE_POOLED */
 	uint32_t pool_max;
 };
 
 enum inode_verdict {
-	INODE_OPEN,	/* in force: the entry says the mode */
-	INODE_ASK,	/* claimed: ask the agent, then inode_settle */
-	INODE_OPENING,	/* the agent is being asked already */
-	INODE_RECLAIM,	/* the agent takes the id back: ask it, then begin again */
+	INODE_OPEN,    /* in force: the entry says the mode */
+	INODE_ASK,     /* claimed: ask the agent, then inode_settle */
+	INODE_OPENING, /* the agent is being asked already */
+	INODE_RECLAIM, /* the agent takes the id back: ask it, then begin again */
 	INODE_FULL,
 };
 
@@ -39,8 +39,8 @@ void inodes_done(struct inodes *t);
  * a handle at once. */
 enum inode_verdict inode_begin(struct inodes *t, uint64_t node, struct wd_mm_inode **ret_inode);
 /* Puts a mode in force for an entry in WD_INO_OPENING. */
-void inode_settle(struct wd_mm_inode *inode, enum wd_open_mode mode, uint32_t backing_id,
-	uint64_t size);
+void inode_settle(
+	struct wd_mm_inode *inode, enum wd_open_mode mode, uint32_t backing_id, uint64_t size);
 /* An inode in force without handles: to the pool when it has a backing id, else forgotten. True
  * when the agent is to be told RELEASE. */
 bool inode_drop(struct inodes *t, struct wd_mm_inode *inode);

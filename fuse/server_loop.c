@@ -220,10 +220,10 @@ static void on_read_error(int code)
 	case ENODEV:
 	case ECONNABORTED:
 		wd_debug("the mount is gone");
-		_exit(0);
+		server_exit(0);
 	default:
 		wd_error("receive from /dev/fuse: %s", strerror(code));
-		_exit(1);
+		server_exit(1);
 	}
 }
 
@@ -234,10 +234,11 @@ void *loop_run(void *unused)
 		ssize_t n;
 
 		slot_prepare(slot);
-		while ((n = read(SERVER_FD_FUSE, wd_mm_request(&server.mm, slot), server.mm.slot_size)) < 0)
+		while ((n = read(SERVER_FD_FUSE, wd_mm_request(&server.mm, slot),
+				server.mm.slot_size)) < 0)
 			on_read_error(errno);
 		if (WD_FAULT("server.die"))
-			_exit(1);
+			server_exit(1);
 		if ((size_t)n < sizeof(struct abi_in_header) || header_of(slot)->len != (size_t)n) {
 			wd_error("the kernel sent a request of %zd bytes that says otherwise", n);
 			slot_put(slot);
@@ -269,7 +270,8 @@ void loop_replay(void)
 
 		warm[slot] = true;
 		if (len < sizeof(struct abi_in_header) || len > server.mm.slot_size)
-			slot_put(slot); /* the predecessor was waiting in read(2), or the slot is broken */
+			slot_put(slot); /* the predecessor was waiting in read(2), or the slot is
+					   broken */
 		else
 			dispatch(slot, len, true);
 	}

@@ -6,8 +6,8 @@
  *	     --- claimed --> file asks the agent --> settled ----> all that waited are answered
  *	     --- RECLAIM --> file asks the agent --> begins again
  *
- * A struct file stands for a node about which the agent is being asked, or which is open through the
- * server; for passthrough nothing is kept but the tables' entry. All opens of a node that come
+ * A struct file stands for a node about which the agent is being asked, or which is open through
+ * the server; for passthrough nothing is kept but the tables' entry. All opens of a node that come
  * while it is asked about wait in file->waiters.
  */
 #include "fuse/server.h"
@@ -116,7 +116,7 @@ static void reply_open(struct op *op)
 		fi.keep_cache = 1; /* always: without it openers hang behind parked reads */
 	rc = fuse_reply_open(op->req, &fi);
 	if (WD_FAULT("server.die-opened"))
-		_exit(1);
+		server_exit(1);
 	wd_lock(&server.lock);
 	if (rc == 0) {
 		handle_opened(&server.inodes, op->fh);
@@ -141,8 +141,8 @@ static void answer_open(struct op *op)
 		reply_open(op);
 }
 
-/* Gives op a handle of an inode in force: the one that a predecessor made for the same request, or a
- * new one. */
+/* Gives op a handle of an inode in force: the one that a predecessor made for the same request, or
+ * a new one. */
 static void take_handle_locked(struct op *op, struct wd_mm_inode *inode)
 {
 	op->fh = op->is_repeat ? handle_adopt(&server.inodes, op->node, op->unique) : 0;
@@ -209,8 +209,8 @@ static void open_begin(struct op *op)
 		answer_open(op);
 }
 
-/* It waited behind a file whose answer was not for it (a REOPEN), or the kernel does not want it any
- * more. */
+/* It waited behind a file whose answer was not for it (a REOPEN), or the kernel does not want it
+ * any more. */
 static void open_finish(struct op *op, struct wd_msg *m, int status)
 {
 	if (status == -EINTR)
@@ -348,8 +348,8 @@ static void refuse(struct file *file, int status)
 
 /* Puts the grant in force and gives every op in list a handle. False when the entry is not ours to
  * settle. */
-static bool settle_locked(struct file *file, const struct grant *g, struct link *list,
-	struct data **ret_garbage)
+static bool settle_locked(
+	struct file *file, const struct grant *g, struct link *list, struct data **ret_garbage)
 {
 	struct wd_mm_inode *inode;
 	enum inode_verdict verdict = inode_begin(&server.inodes, file->node, &inode);
@@ -452,7 +452,8 @@ void open_answered(uint64_t id, struct wd_msg *m)
 		f = f->next;
 	if (f) {
 		is_reopen = f->is_reopen;
-		f->out.id = 0; /* taken: a second answer finds nothing, and is_asking keeps the file */
+		f->out.id =
+			0; /* taken: a second answer finds nothing, and is_asking keeps the file */
 		link_remove(&f->out.link);
 	}
 	wd_unlock(&server.lock);
@@ -481,7 +482,8 @@ static void ask_again(struct wd_mm_inode *inode)
 	if (!file)
 		return; /* a read asks then */
 	file->is_ready = file->is_ready && was_passthrough;
-	agent_ask_file_locked(file, WD_OPEN_REOPEN | (was_passthrough ? WD_OPEN_WAS_PASSTHROUGH : 0));
+	agent_ask_file_locked(
+		file, WD_OPEN_REOPEN | (was_passthrough ? WD_OPEN_WAS_PASSTHROUGH : 0));
 }
 
 void open_recover(void)

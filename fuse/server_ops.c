@@ -183,13 +183,14 @@ struct listing {
 	bool is_full;
 };
 
-static void add_entry(struct listing *l, const char *name, const struct fuse_entry_param *entry,
-	uint64_t offset)
+static void add_entry(
+	struct listing *l, const char *name, const struct fuse_entry_param *entry, uint64_t offset)
 {
 	size_t room = l->op->size - l->used;
-	size_t len = l->op->is_plus
-		? fuse_add_direntry_plus(l->op->req, l->buf + l->used, room, name, entry, (off_t)offset)
-		: fuse_add_direntry(l->op->req, l->buf + l->used, room, name, &entry->attr, (off_t)offset);
+	size_t len = l->op->is_plus ? fuse_add_direntry_plus(l->op->req, l->buf + l->used, room,
+					      name, entry, (off_t)offset)
+				    : fuse_add_direntry(l->op->req, l->buf + l->used, room, name,
+					      &entry->attr, (off_t)offset);
 
 	if (len > room)
 		l->is_full = true;
@@ -223,8 +224,9 @@ static int add_children(struct listing *l, struct wd_msg *m)
 		uint64_t cookie = wd_rd_u64(&r);
 		struct wd_attr attr;
 
-		if (!wd_rd_attr(&r, &attr) || !wd_rd_str(&r, name, sizeof(name)) || !is_sane(&attr) ||
-			cookie <= OFFSET_DOTDOT || cookie > INT64_MAX || name[0] == '\0')
+		if (!wd_rd_attr(&r, &attr) || !wd_rd_str(&r, name, sizeof(name)) ||
+			!is_sane(&attr) || cookie <= OFFSET_DOTDOT || cookie > INT64_MAX ||
+			name[0] == '\0')
 			return -EIO;
 		fill_entry(&attr, &entry);
 		add_entry(l, name, &entry, cookie);
@@ -259,24 +261,27 @@ static void readdir_finish(struct op *op, struct wd_msg *m, int status)
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool is_plus)
 {
 	struct op *op = begin(req, WD_MSG_READDIR, ino, readdir_finish);
-	size_t max = is_plus ? size : size * 2; /* an entry on our wire beside one in the kernel's */
+	size_t max =
+		is_plus ? size : size * 2; /* an entry on our wire beside one in the kernel's */
 
 	op->offset = (uint64_t)off;
 	op->size = (uint32_t)(size < READ_MAX ? size : READ_MAX);
 	op->is_plus = is_plus;
 	op->out.offset = op->offset > OFFSET_DOTDOT ? op->offset : 0;
-	op->out.len = (uint32_t)(max < READDIR_MIN ? READDIR_MIN : max > READDIR_MAX ? READDIR_MAX : max);
+	op->out.len = (uint32_t)(max < READDIR_MIN   ? READDIR_MIN
+				 : max > READDIR_MAX ? READDIR_MAX
+						     : max);
 	agent_ask(op);
 }
 
-static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-	struct fuse_file_info *fi)
+static void op_readdir(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	list(req, ino, size, off, false);
 }
 
-static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-	struct fuse_file_info *fi)
+static void op_readdirplus(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	list(req, ino, size, off, true);
 }
@@ -324,7 +329,8 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 	struct op *op;
 
 	/* security.capability and the like are asked for all the time */
-	if (strncmp(name, XATTR_PREFIX, strlen(XATTR_PREFIX)) != 0 || strlen(name) > NAME_BYTES_MAX) {
+	if (strncmp(name, XATTR_PREFIX, strlen(XATTR_PREFIX)) != 0 ||
+		strlen(name) > NAME_BYTES_MAX) {
 		fuse_reply_err(req, ENODATA);
 		return;
 	}
@@ -336,7 +342,8 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 
 static void listxattr_finish(struct op *op, struct wd_msg *m, int status)
 {
-	static const char names[] = XATTR_PREFIX "origin\0" XATTR_PREFIX "version\0" XATTR_PREFIX "cached";
+	static const char names[] =
+		XATTR_PREFIX "origin\0" XATTR_PREFIX "version\0" XATTR_PREFIX "cached";
 	struct wd_attr attr;
 
 	if (status < 0)

@@ -4,11 +4,11 @@
  *
  * When the live map says that the whole range is in the cache file, it is read from there, without
  * a message to anyone. Else the agent is asked to ensure the range and the request is parked; when
- * the answer comes the map is looked at again. What the cache does not admit, or what cannot be read
- * from it, comes as bytes in a memfd.
+ * the answer comes the map is looked at again. What the cache does not admit, or what cannot be
+ * read from it, comes as bytes in a memfd.
  *
- * A short answer would mean the end of the file to the kernel: it gets all that was asked for, up to
- * the size that the open was granted with, or an error.
+ * A short answer would mean the end of the file to the kernel: it gets all that was asked for, up
+ * to the size that the open was granted with, or an error.
  */
 #include "fuse/server.h"
 
@@ -85,16 +85,18 @@ static void serve(struct op *op)
 	if (!is_bytes && is_present(op)) {
 		if (!WD_FAULT("server.pread") && reply_from(op, op->data->fd, op->offset))
 			return;
-		wd_error("a cache file of node %llu cannot be read at %llu; the agent is asked for the "
-			 "bytes", (unsigned long long)op->node, (unsigned long long)op->offset);
+		wd_error("a cache file of node %llu cannot be read at %llu; the agent is asked for "
+			 "the "
+			 "bytes",
+			(unsigned long long)op->node, (unsigned long long)op->offset);
 		is_bytes = true;
 	}
 	ensure(op, is_bytes ? WD_ENSURE_BYTES : 0);
 }
 
 /* Finds the data of the file that is read, or waits for it. True when the op can go on. */
-static bool prepare_locked(struct op *op, const struct wd_mm_inode *inode, struct data **ret_garbage,
-	bool *ret_is_hint, int *ret_err)
+static bool prepare_locked(struct op *op, const struct wd_mm_inode *inode,
+	struct data **ret_garbage, bool *ret_is_hint, int *ret_err)
 {
 	uint32_t state = inode_state(inode);
 	struct file *file;

@@ -25,7 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	/* what is accepted is exactly what was asked for */
 	if (http_check_get(&a, &v, 10, 20, why, sizeof(why)) == HTTP_OK &&
-		(a.status != 206 || a.first != 10 || a.last != 29 || a.total != 1000))
+		(a.status != 206 || a.first != 10 || a.last != 29 || a.total != 1000 ||
+			!a.has_length || a.length != 20))
 		__builtin_trap();
 	return 0;
 }

@@ -36,7 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int form = INDEX_LINES; form <= INDEX_AUTOINDEX; form++) {
 		size_t a = 0, b = 0;
 
-		if (parse(form, data, size, size + 1, &a) != parse(form, data, size, 7, &b) || a != b)
+		if (parse(form, data, size, size + 1, &a) != parse(form, data, size, 7, &b) ||
+			a != b)
 			__builtin_trap();
 	}
 	return 0;

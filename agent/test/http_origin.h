@@ -2,8 +2,9 @@
 #ifndef WD_AGENT_TEST_HTTP_ORIGIN_H
 #define WD_AGENT_TEST_HTTP_ORIGIN_H
 /*
- * A small HTTP server inside a test: objects in memory, ranges, If-Match, and a script of faults for
- * the next requests. One thread accepts, one serves each connection. Included by one .c per program.
+ * A small HTTP server inside a test: objects in memory, ranges, If-Match, and a script of faults
+ * for the next requests. One thread accepts, one serves each connection. Included by one .c per
+ * program.
  */
 #include <arpa/inet.h>
 #include <assert.h>
@@ -74,8 +75,8 @@ struct http_origin {
 	unsigned nscript, script_at;
 	bool repeats_last; /* the last fault of the script stays for ever */
 	unsigned nrequests;
-	char last[8192];       /* the last request's head */
-	char lines[64][1500];  /* the request lines, in order */
+	char last[8192];      /* the last request's head */
+	char lines[64][1500]; /* the request lines, in order */
 };
 
 struct http_origin_conn {
@@ -133,12 +134,12 @@ static inline bool http_origin_park(struct http_origin *o, bool is_hold)
 	return !(fds[0].revents & POLLIN);
 }
 
-static inline bool http_origin_plain(int fd, int status, const char *headers, const char *body,
-	bool is_head)
+static inline bool http_origin_plain(
+	int fd, int status, const char *headers, const char *body, bool is_head)
 {
 	char head[1024];
-	int n = snprintf(head, sizeof(head), "HTTP/1.1 %d x\r\nContent-Length: %zu\r\n%s\r\n", status,
-		strlen(body), headers);
+	int n = snprintf(head, sizeof(head), "HTTP/1.1 %d x\r\nContent-Length: %zu\r\n%s\r\n",
+		status, strlen(body), headers);
 
 	http_origin_write(fd, head, (size_t)n);
 	if (!is_head)
@@ -147,8 +148,8 @@ static inline bool http_origin_plain(int fd, int status, const char *headers, co
 }
 
 /* The faults that answer nothing real; true when the request is dealt with. */
-static inline bool http_origin_fault(struct http_origin *o, int fd, const struct http_script *s,
-	bool is_head, bool *ret_keeps)
+static inline bool http_origin_fault(
+	struct http_origin *o, int fd, const struct http_script *s, bool is_head, bool *ret_keeps)
 {
 	char headers[600];
 
@@ -210,13 +211,14 @@ static inline bool http_origin_serve(struct http_origin *o, int fd, const char *
 	if (is_range && s->fault != FAULT_NO_RANGE_HEADER)
 		n += snprintf(out + n, sizeof(out) - (size_t)n,
 			"Content-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64 "\r\n",
-			first + (s->fault == FAULT_WRONG_RANGE), last + (s->fault == FAULT_WRONG_RANGE),
-			total);
+			first + (s->fault == FAULT_WRONG_RANGE),
+			last + (s->fault == FAULT_WRONG_RANGE), total);
 	if (obj->etag[0])
 		n += snprintf(out + n, sizeof(out) - (size_t)n, "ETag: %s\r\n",
 			s->fault == FAULT_OTHER_ETAG ? "\"other\"" : obj->etag);
 	if (obj->modified[0])
-		n += snprintf(out + n, sizeof(out) - (size_t)n, "Last-Modified: %s\r\n", obj->modified);
+		n += snprintf(
+			out + n, sizeof(out) - (size_t)n, "Last-Modified: %s\r\n", obj->modified);
 	if (s->fault == FAULT_COMPRESSED)
 		n += snprintf(out + n, sizeof(out) - (size_t)n, "Content-Encoding: gzip\r\n");
 	n += snprintf(out + n, sizeof(out) - (size_t)n, "Content-Type: %s\r\n%s\r\n",
@@ -280,8 +282,8 @@ static inline void *http_origin_connection(void *arg)
 	bool keeps = true;
 
 	while (keeps) {
-		struct pollfd fds[2] = {{.fd = c->fd, .events = POLLIN},
-			{.fd = c->o->stop_fd, .events = POLLIN}};
+		struct pollfd fds[2] = {
+			{.fd = c->fd, .events = POLLIN}, {.fd = c->o->stop_fd, .events = POLLIN}};
 		ssize_t n;
 		char *end;
 
@@ -330,10 +332,13 @@ static inline void *http_origin_accept(void *arg)
 static inline struct http_origin *http_origin_start(void)
 {
 	struct http_origin *o = calloc(1, sizeof(*o));
-	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in addr = {
+		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(addr);
 
 	assert(o);
+	/* a proxy of the machine is none of the test's business */
+	setenv("no_proxy", "*", 1);
 	pthread_mutex_init(&o->lock, NULL);
 	pthread_cond_init(&o->arrived, NULL);
 	o->stop_fd = eventfd(0, EFD_CLOEXEC);
@@ -373,8 +378,8 @@ static inline void http_origin_release(struct http_origin *o)
 }
 
 /* Adds or replaces an object; data is borrowed. */
-static inline void http_origin_put(struct http_origin *o, const char *path, const void *data, size_t len,
-	const char *etag, const char *type)
+static inline void http_origin_put(struct http_origin *o, const char *path, const void *data,
+	size_t len, const char *etag, const char *type)
 {
 	struct http_object *obj;
 
@@ -393,15 +398,15 @@ static inline void http_origin_put(struct http_origin *o, const char *path, cons
 	pthread_mutex_unlock(&o->lock);
 }
 
-static inline void http_origin_text(struct http_origin *o, const char *path, const char *text,
-	const char *type)
+static inline void http_origin_text(
+	struct http_origin *o, const char *path, const char *text, const char *type)
 {
 	http_origin_put(o, path, text, strlen(text), "\"t\"", type);
 }
 
 /* The next request meets this fault; calls add up. */
-static inline void http_origin_fail(struct http_origin *o, enum http_fault fault, int number,
-	const char *text)
+static inline void http_origin_fail(
+	struct http_origin *o, enum http_fault fault, int number, const char *text)
 {
 	pthread_mutex_lock(&o->lock);
 	assert(o->nscript < HTTP_ORIGIN_SCRIPT);
@@ -411,8 +416,8 @@ static inline void http_origin_fail(struct http_origin *o, enum http_fault fault
 	pthread_mutex_unlock(&o->lock);
 }
 
-static inline void http_origin_fail_always(struct http_origin *o, enum http_fault fault, int number,
-	const char *text)
+static inline void http_origin_fail_always(
+	struct http_origin *o, enum http_fault fault, int number, const char *text)
 {
 	http_origin_fail(o, fault, number, text);
 	pthread_mutex_lock(&o->lock);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef WD_AGENT_TEST_ORIGIN_FIXTURE_H
 #define WD_AGENT_TEST_ORIGIN_FIXTURE_H
-/* What the tests of origins share: cmocka, a listing kept as text, and a get that can be waited for. */
+/* What the tests of origins share: cmocka, a listing kept as text, and a get that can be waited
+ * for. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -71,8 +72,8 @@ static inline int fetch_sink(void *arg, uint64_t offset, const void *data, size_
 
 	if (f->sink_rc && f->got >= f->sink_after)
 		return f->sink_rc;
-	f->in_order = f->in_order && offset == f->get.offset + f->got &&
-		      f->got + len <= f->get.length;
+	f->in_order =
+		f->in_order && offset == f->get.offset + f->got && f->got + len <= f->get.length;
 	if (f->data && f->in_order)
 		memcpy(f->data + f->got, data, len);
 	f->got += len;
@@ -101,8 +102,13 @@ static inline void fetch_init(struct fetch *f, const char *key, const struct ver
 	pthread_cond_init(&f->cond, NULL);
 	f->data = malloc(length);
 	assert_non_null(f->data);
-	f->get = (struct origin_get){.key = key, .version = &f->version, .offset = offset,
-		.length = length, .sink = fetch_sink, .done = fetch_done, .arg = f};
+	f->get = (struct origin_get){.key = key,
+		.version = &f->version,
+		.offset = offset,
+		.length = length,
+		.sink = fetch_sink,
+		.done = fetch_done,
+		.arg = f};
 }
 
 static inline int fetch_wait(struct fetch *f)

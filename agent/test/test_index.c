@@ -28,7 +28,8 @@ static int parse_text(enum index_form form, const char *text, struct listed *l, 
 static void index_lines_are_entries(void **state)
 {
 	static const char text[] =
-		"{\"key\":\"a/b\",\"size\":5,\"mtime\":\"2026-01-02T03:04:05.678Z\",\"etag\":\"\\\"x\\\"\"}\n"
+		"{\"key\":\"a/"
+		"b\",\"size\":5,\"mtime\":\"2026-01-02T03:04:05.678Z\",\"etag\":\"\\\"x\\\"\"}\n"
 		"\r\n{ \"key\": \"sp ace \\u00e9{}\\\"\\n\", \"size\": 0, \"mtime\": 1767225600, "
 		"\"more\": {\"x\": [1, \"}\"]} }";
 	struct wd_err err = WD_ERR_INIT;
@@ -56,8 +57,10 @@ static void index_lines_are_entries(void **state)
 static void nginx_listing_is_one_level(void **state)
 {
 	static const char text[] =
-		"[\n{ \"name\":\"d\", \"type\":\"directory\", \"mtime\":\"Thu, 01 Jan 2026 00:00:00 GMT\" },\n"
-		"{ \"name\":\"pipe\", \"type\":\"other\", \"mtime\":\"Thu, 01 Jan 2026 00:00:00 GMT\" },\n"
+		"[\n{ \"name\":\"d\", \"type\":\"directory\", \"mtime\":\"Thu, 01 Jan 2026 "
+		"00:00:00 GMT\" },\n"
+		"{ \"name\":\"pipe\", \"type\":\"other\", \"mtime\":\"Thu, 01 Jan 2026 00:00:00 "
+		"GMT\" },\n"
 		"{ \"name\":\"f\", \"type\":\"file\", \"mtime\":\"Thu, 01 Jan 2026 00:00:00 GMT\", "
 		"\"size\":7 }\n]\n";
 	struct wd_err err = WD_ERR_INIT;
@@ -90,11 +93,11 @@ static void names_that_no_key_can_be_are_left_out(void **state)
 	char text[2048], key[1200];
 
 	(void)state;
-	assert_ok(parse_text(INDEX_LINES, "{\"key\":\"a\\u0000b\",\"size\":1}{\"key\":\"\",\"size\":1}",
-		&l, &err));
+	assert_ok(parse_text(INDEX_LINES,
+		"{\"key\":\"a\\u0000b\",\"size\":1}{\"key\":\"\",\"size\":1}", &l, &err));
 	assert_int_equal(l.n, 0);
-	assert_ok(parse_text(INDEX_AUTOINDEX, "[{\"name\":\"a/b\",\"type\":\"file\",\"size\":1}]", &l,
-		&err));
+	assert_ok(parse_text(
+		INDEX_AUTOINDEX, "[{\"name\":\"a/b\",\"type\":\"file\",\"size\":1}]", &l, &err));
 	assert_int_equal(l.n, 0);
 	memset(key, 'k', sizeof(key));
 	key[ORIGIN_KEY_MAX + 1] = 0;
@@ -114,7 +117,8 @@ static void errors_say_which_object_is_wrong(void **state)
 		const char *text, *says;
 	} bad[] = {
 		{INDEX_LINES, "{\"key\":\"a\",\"size\":1}\nhello", "after object 1"},
-		{INDEX_LINES, "{\"key\":\"a\",\"size\":1}\n{\"size\":1}", "object 2: there is no string \"key\""},
+		{INDEX_LINES, "{\"key\":\"a\",\"size\":1}\n{\"size\":1}",
+			"object 2: there is no string \"key\""},
 		{INDEX_LINES, "{\"key\":\"a\"}", "\"size\""},
 		{INDEX_LINES, "{\"key\":\"a\",\"size\":-1}", "\"size\""},
 		{INDEX_LINES, "{\"key\":\"a\",\"size\":1.5}", "\"size\""},
@@ -123,7 +127,8 @@ static void errors_say_which_object_is_wrong(void **state)
 		{INDEX_LINES, "{key:1}", "object 1 is not JSON"},
 		{INDEX_LINES, "{\"key\":\"a\",\"si", "ends in the middle"},
 		{INDEX_LINES, "[{\"key\":\"a\",\"size\":1}]", "not a JSON object"},
-		{INDEX_AUTOINDEX, "[{\"name\":\"a\",\"type\":\"file\",\"size\":1},", "ends in the middle"},
+		{INDEX_AUTOINDEX, "[{\"name\":\"a\",\"type\":\"file\",\"size\":1},",
+			"ends in the middle"},
 		{INDEX_AUTOINDEX, "{\"name\":\"a\"}", "not a JSON array"},
 		{INDEX_AUTOINDEX, "<html>", "not a JSON object"},
 		{INDEX_AUTOINDEX, "", "ends in the middle"},

@@ -107,7 +107,8 @@ static void one_level_is_listed_with_versions(void **state)
 	assert_ok(origin_list(s->origin, "d/", false, 0, listed_add, &l, NULL, &err));
 	assert_int_equal(l.n, 3);
 	assert_true(has(&l, "d/bad\xff") && has(&l, "d/.dot") && has(&l, "d/e/"));
-	assert_int_equal(origin_list(s->origin, "no/", false, 0, listed_add, &l, NULL, &err), -ENOENT);
+	assert_int_equal(
+		origin_list(s->origin, "no/", false, 0, listed_add, &l, NULL, &err), -ENOENT);
 }
 
 static void symlinks_that_stay_inside_are_followed(void **state)
@@ -152,8 +153,8 @@ static void symlinks_that_stay_inside_are_followed(void **state)
 
 static void keys_cannot_lead_out(void **state)
 {
-	static const char *const keys[] = {"../x", "..", "d/../../etc/passwd", "/etc/passwd", "d//f", "d/./f",
-		".", "f/", "f/x"};
+	static const char *const keys[] = {"../x", "..", "d/../../etc/passwd", "/etc/passwd",
+		"d//f", "d/./f", ".", "f/", "f/x"};
 	struct setup *s = *state;
 	struct wd_err err = WD_ERR_INIT;
 	struct version v;
@@ -163,8 +164,9 @@ static void keys_cannot_lead_out(void **state)
 	put(s, "f", "x", 1);
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		assert_int_equal(origin_stat(s->origin, keys[i], &v, &err), -ENOENT);
-	assert_int_equal(origin_list(s->origin, "../", false, 0, listed_add, &(struct listed){0}, NULL,
-				 &err), -ENOENT);
+	assert_int_equal(origin_list(s->origin, "../", false, 0, listed_add, &(struct listed){0},
+				 NULL, &err),
+		-ENOENT);
 }
 
 static void probe_tells_files_from_directories(void **state)

@@ -52,7 +52,8 @@ static void server_listing_gives_one_level(void **state)
 
 	http_origin_text(s->server, "/data/a%20%23/",
 		"[{\"name\":\"x y\",\"type\":\"file\"," DATE ",\"size\":3},"
-		"{\"name\":\"d\",\"type\":\"directory\"," DATE "}]", JSON);
+		"{\"name\":\"d\",\"type\":\"directory\"," DATE "}]",
+		JSON);
 	open_at(s, "/data", NULL);
 	assert_ok(origin_list(s->origin, "a #/", false, 0, listed_add, &l, &is_complete, &err));
 	assert_string_equal(l.keys, "a #/x y a #/d/ ");
@@ -63,7 +64,8 @@ static void server_listing_gives_one_level(void **state)
 	assert_int_equal(l.last.mtime_s, 1767225600);
 	assert_false(l.last.is_bound);
 	assert_false(origin_lists_recursively(s->origin));
-	assert_int_equal(origin_list(s->origin, "", true, 0, listed_add, &l, NULL, &err), -EOPNOTSUPP);
+	assert_int_equal(
+		origin_list(s->origin, "", true, 0, listed_add, &l, NULL, &err), -EOPNOTSUPP);
 }
 
 static void html_listing_names_the_remedy(void **state)
@@ -87,7 +89,8 @@ static void listing_that_breaks_off_is_read_again_whole(void **state)
 	struct listed l = {0};
 	struct wd_err err = WD_ERR_INIT;
 
-	http_origin_text(s->server, "/d/", "[{\"name\":\"a\",\"type\":\"file\"," DATE ",\"size\":3}]", JSON);
+	http_origin_text(
+		s->server, "/d/", "[{\"name\":\"a\",\"type\":\"file\"," DATE ",\"size\":3}]", JSON);
 	http_origin_fail(s->server, FAULT_SHORT_BODY, 0, NULL);
 	http_origin_fail(s->server, FAULT_STATUS, 503, "");
 	open_at(s, "/d", NULL);
@@ -102,11 +105,13 @@ static void broken_listing_is_an_error(void **state)
 	struct listed l = {0};
 	struct wd_err err = WD_ERR_INIT;
 
-	http_origin_text(s->server, "/d/", "[{\"name\":\"a\",\"type\":\"file\"," DATE ",\"size\":3},", JSON);
+	http_origin_text(
+		s->server, "/d/", "[{\"name\":\"a\",\"type\":\"file\"," DATE ",\"size\":3},", JSON);
 	open_at(s, "/d", NULL);
 	assert_int_equal(origin_list(s->origin, "", false, 0, listed_add, &l, NULL, &err), -EIO);
 	assert_says(err, "ends in the middle");
-	assert_int_equal(origin_list(s->origin, "no/", false, 0, listed_add, &l, NULL, &err), -ENOENT);
+	assert_int_equal(
+		origin_list(s->origin, "no/", false, 0, listed_add, &l, NULL, &err), -ENOENT);
 }
 
 static void probe_tells_objects_from_directories(void **state)
@@ -148,12 +153,11 @@ static void dots_and_empty_segments_are_never_asked_for(void **state)
 	assert_int_equal(http_origin_requests(s->server), 0);
 }
 
-static const char index_text[] =
-	"{\"key\":\"a/b/c\",\"size\":1,\"mtime\":5,\"etag\":\"e1\"}\n"
-	"{\"key\":\"a/b/d\",\"size\":2,\"mtime\":5}\n"
-	"{\"key\":\"ab\",\"size\":3,\"mtime\":5}\n"
-	"{\"key\":\"a/x\",\"size\":4,\"mtime\":5}\n"
-	"{\"key\":\"a/b/e\",\"size\":5,\"mtime\":5}\n";
+static const char index_text[] = "{\"key\":\"a/b/c\",\"size\":1,\"mtime\":5,\"etag\":\"e1\"}\n"
+				 "{\"key\":\"a/b/d\",\"size\":2,\"mtime\":5}\n"
+				 "{\"key\":\"ab\",\"size\":3,\"mtime\":5}\n"
+				 "{\"key\":\"a/x\",\"size\":4,\"mtime\":5}\n"
+				 "{\"key\":\"a/b/e\",\"size\":5,\"mtime\":5}\n";
 
 static void index_lists_everything_or_one_level(void **state)
 {
@@ -210,7 +214,8 @@ static void index_that_breaks_off_goes_on_where_it_was(void **state)
 	struct listed l = {0};
 
 	for (int i = 0; i < 2000; i++)
-		len += (size_t)sprintf(big + len, "{\"key\":\"k%04d\",\"size\":%d,\"more\":\"%090d\"}\n", i, i, 0);
+		len += (size_t)sprintf(
+			big + len, "{\"key\":\"k%04d\",\"size\":%d,\"more\":\"%090d\"}\n", i, i, 0);
 	http_origin_put(s->server, "/d/index", big, len, "\"i\"", NULL);
 	http_origin_fail(s->server, FAULT_SHORT_BODY, 0, NULL);
 	http_origin_fail(s->server, FAULT_RESET, 0, NULL);

@@ -35,8 +35,11 @@ static int end(void **state)
 
 static void open_at(struct setup *s, const char *url)
 {
-	struct origin_options options = {.endpoint = s->endpoint, .access_key = "AK",
-		.secret_key = "SECRETKEY", .session_token = "TOKEN", .deadline_ms = 2000};
+	struct origin_options options = {.endpoint = s->endpoint,
+		.access_key = "AK",
+		.secret_key = "SECRETKEY",
+		.session_token = "TOKEN",
+		.deadline_ms = 2000};
 	struct wd_err err = WD_ERR_INIT;
 
 	assert_ok(origin_open(url, &options, &s->origin, &err));
@@ -56,12 +59,15 @@ static void pages_are_followed_to_the_end(void **state)
 	struct listed l = {0};
 
 	http_origin_text(s->server, "/bkt/?delimiter=%2F&" PAGE "p%20q%2Fa%2F",
-		XML("<IsTruncated>true</IsTruncated><NextContinuationToken>t/+=</NextContinuationToken>"
-		    CONTENT("p+q%2Fa%2F") CONTENT("p+q%2Fa%2F1")), "application/xml");
+		XML("<IsTruncated>true</IsTruncated><NextContinuationToken>t/+=</"
+		    "NextContinuationToken>" CONTENT("p+q%2Fa%2F") CONTENT("p+q%2Fa%2F1")),
+		"application/xml");
 	http_origin_text(s->server,
 		"/bkt/?continuation-token=t%2F%2B%3D&delimiter=%2F&" PAGE "p%20q%2Fa%2F",
-		XML(CONTENT("p+q%2Fa%2F2") CONTENT("elsewhere") "<CommonPrefixes><Prefix>p+q/a/d/</Prefix>"
-		    "</CommonPrefixes>"), "application/xml");
+		XML(CONTENT("p+q%2Fa%2F2")
+				CONTENT("elsewhere") "<CommonPrefixes><Prefix>p+q/a/d/</Prefix>"
+						     "</CommonPrefixes>"),
+		"application/xml");
 	open_at(s, "s3://bkt/p q");
 	assert_true(origin_lists_recursively(s->origin));
 	assert_ok(origin_list(s->origin, "a/", false, 0, listed_add, &l, &is_complete, &err));
@@ -133,9 +139,11 @@ static void requests_are_signed_and_name_the_key_exactly(void **state)
 	assert_non_null(strstr(head, "AWS4-HMAC-SHA256 Credential=AK/"));
 	assert_non_null(strstr(head, "/us-east-1/s3/aws4_request,SignedHeaders=host;"
 				     "x-amz-content-sha256;x-amz-date;x-amz-security-token,"));
-	assert_true(http_origin_header(s->server->last, "x-amz-content-sha256", head, sizeof(head)));
+	assert_true(
+		http_origin_header(s->server->last, "x-amz-content-sha256", head, sizeof(head)));
 	assert_string_equal(head, "UNSIGNED-PAYLOAD");
-	assert_true(http_origin_header(s->server->last, "x-amz-security-token", head, sizeof(head)));
+	assert_true(
+		http_origin_header(s->server->last, "x-amz-security-token", head, sizeof(head)));
 	assert_string_equal(head, "TOKEN");
 	assert_null(strstr(s->server->last, "SECRETKEY"));
 }
@@ -143,8 +151,10 @@ static void requests_are_signed_and_name_the_key_exactly(void **state)
 static void anonymous_requests_carry_no_signature(void **state)
 {
 	struct setup *s = *state;
-	struct origin_options options = {.endpoint = s->endpoint, .is_anonymous = true,
-		.access_key = "AK", .secret_key = "SK"};
+	struct origin_options options = {.endpoint = s->endpoint,
+		.is_anonymous = true,
+		.access_key = "AK",
+		.secret_key = "SK"};
 	struct wd_err err = WD_ERR_INIT;
 	struct version v;
 
@@ -218,8 +228,10 @@ static void probe_prefers_the_prefix(void **state)
 	open_at(s, "s3://bkt/p");
 	http_origin_text(s->server, "/bkt/p/both", "x", NULL);
 	http_origin_text(s->server, "/bkt/p/file", "x", NULL);
-	http_origin_text(s->server, "/bkt/?" ONE "p%2Fboth%2F", XML(CONTENT("p/both/child")), "application/xml");
-	http_origin_text(s->server, "/bkt/?" ONE "p%2Fmark%2F", XML(CONTENT("p/mark/")), "application/xml");
+	http_origin_text(s->server, "/bkt/?" ONE "p%2Fboth%2F", XML(CONTENT("p/both/child")),
+		"application/xml");
+	http_origin_text(
+		s->server, "/bkt/?" ONE "p%2Fmark%2F", XML(CONTENT("p/mark/")), "application/xml");
 	http_origin_text(s->server, "/bkt/?" ONE "p%2Ffile%2F", XML(""), "application/xml");
 	http_origin_text(s->server, "/bkt/?" ONE "p%2Fnone%2F", XML(""), "application/xml");
 	assert_ok(origin_probe(s->origin, "both", &kind, &v, &err));
@@ -239,16 +251,23 @@ static void check_says_what_is_wrong(void **state)
 		int status, rc;
 		const char *body, *says;
 	} cases[] = {
-		{404, -ENOENT, "<Error><Code>NoSuchBucket</Code></Error>", "the bucket does not exist"},
-		{403, -EACCES, "<Error><Code>InvalidAccessKeyId</Code></Error>", "does not know this access key"},
-		{403, -EACCES, "<Error><Code>SignatureDoesNotMatch</Code></Error>", "secret key is wrong"},
-		{403, -EACCES, "<Error><Code>AccessDenied</Code></Error>", "AccessDenied: these credentials"},
+		{404, -ENOENT, "<Error><Code>NoSuchBucket</Code></Error>",
+			"the bucket does not exist"},
+		{403, -EACCES, "<Error><Code>InvalidAccessKeyId</Code></Error>",
+			"does not know this access key"},
+		{403, -EACCES, "<Error><Code>SignatureDoesNotMatch</Code></Error>",
+			"secret key is wrong"},
+		{403, -EACCES, "<Error><Code>AccessDenied</Code></Error>",
+			"AccessDenied: these credentials"},
 		{403, -EACCES, "<Error><Code>RequestTimeTooSkewed</Code></Error>", "clock"},
 		{400, -EACCES, "<Error><Code>ExpiredToken</Code></Error>", "renew"},
-		{400, -EACCES, "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>",
+		{400, -EACCES,
+			"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</"
+			"Region></Error>",
 			"set region=eu-west-1"},
 		{301, -EIO, "<Error><Code>PermanentRedirect</Code></Error>", "another region"},
-		{400, -EIO, "<Error><Code>Odd</Code><Message>strange thing</Message></Error>", "Odd: strange thing"},
+		{400, -EIO, "<Error><Code>Odd</Code><Message>strange thing</Message></Error>",
+			"Odd: strange thing"},
 		{403, -EACCES, "", "HTTP 403"},
 		{200, -EIO, "<html/>", "<html>"},
 	};
@@ -281,9 +300,11 @@ static void bad_options_are_named(void **state)
 		{"s3://b/x", {.is_anonymous = true}, "'b' is no name of a bucket"},
 		{"s3:///x", {.is_anonymous = true}, "bucket"},
 		{"s3://bkt@h/x", {.is_anonymous = true}, "bucket"},
-		{"s3://bkt", {.is_anonymous = true, .endpoint = "host:80"}, "'endpoint' is 'host:80'"},
+		{"s3://bkt", {.is_anonymous = true, .endpoint = "host:80"},
+			"'endpoint' is 'host:80'"},
 		{"s3://bkt", {.is_anonymous = true, .endpoint = "http://h/path"}, "'endpoint'"},
-		{"s3://bkt", {.is_anonymous = true, .endpoint = "http://u:pw@h"}, "'endpoint' is '(hidden)'"},
+		{"s3://bkt", {.is_anonymous = true, .endpoint = "http://u:pw@h"},
+			"'endpoint' is '(hidden)'"},
 		{"s3://bkt", {.is_anonymous = true, .region = "a b"}, "'region'"},
 		{"s3://bkt", {.is_anonymous = true, .index = "i"}, "'index'"},
 	};

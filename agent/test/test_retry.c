@@ -79,7 +79,8 @@ static void signatures_match_the_published_examples(void **state)
 	r.query = "max-keys=2&prefix=J";
 	out = s3_sign(&r);
 	assert_string_equal(out,
-		"AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,"
+		"AWS4-HMAC-SHA256 "
+		"Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,"
 		"SignedHeaders=host;x-amz-content-sha256;x-amz-date,Signature="
 		"34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7");
 	free(out);
@@ -89,16 +90,16 @@ static void signatures_match_the_published_examples(void **state)
 	r.path = "/test.txt";
 	out = s3_sign(&r);
 	assert_non_null(strstr(out, "SignedHeaders=host;range;x-amz-content-sha256;x-amz-date,"));
-	assert_non_null(strstr(out,
-		"f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"));
+	assert_non_null(
+		strstr(out, "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"));
 	free(out);
 	r.headers = list;
 	r.nheaders = 3;
 	r.path = "/";
 	r.query = "lifecycle=";
 	out = s3_sign(&r);
-	assert_non_null(strstr(out,
-		"fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"));
+	assert_non_null(
+		strstr(out, "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"));
 	free(out);
 }
 

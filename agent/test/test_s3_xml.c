@@ -3,7 +3,9 @@
 
 #include "agent/s3_xml.h"
 
-#define HEAD "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
+#define HEAD                                                                                       \
+	"<?xml version=\"1.0\"?><ListBucketResult "                                                \
+	"xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
 #define TAIL "</ListBucketResult>"
 #define CONTENT(key) "<Contents><Key>" key "</Key><Size>3</Size></Contents>"
 
@@ -21,21 +23,23 @@ static void page_gives_objects_and_prefixes(void **state)
 	struct s3_page page;
 
 	(void)state;
-	assert_ok(parse(HEAD "<Name>b</Name><Prefix>p%2F</Prefix><EncodingType>url</EncodingType>"
-			"<IsTruncated>true</IsTruncated>"
-			"<NextContinuationToken>1/a+b=&amp;</NextContinuationToken>"
-			"<Contents><Key>p/a+b%2Bc%0A%25</Key><LastModified>2026-01-02T03:04:05.678Z"
-			"</LastModified><ETag>&quot;0cc1-7&quot;</ETag><Size>1099511627776</Size>"
-			"<Owner><ID>x</ID></Owner></Contents>"
-			"<CommonPrefixes><Prefix>p%2Fd%2F</Prefix></CommonPrefixes>" TAIL,
+	assert_ok(parse(HEAD
+		"<Name>b</Name><Prefix>p%2F</Prefix><EncodingType>url</EncodingType>"
+		"<IsTruncated>true</IsTruncated>"
+		"<NextContinuationToken>1/a+b=&amp;</NextContinuationToken>"
+		"<Contents><Key>p/a+b%2Bc%0A%25</Key><LastModified>2026-01-02T03:04:05.678Z"
+		"</LastModified><ETag>&quot;0cc1-7&quot;</ETag><Size>1099511627776</Size>"
+		"<Owner><ID>x</ID></Owner></Contents>"
+		"<CommonPrefixes><Prefix>p%2Fd%2F</Prefix></CommonPrefixes>" TAIL,
 		&page, &l, &err));
 	assert_string_equal(l.keys, "p/a b+c\n% p/d/ ");
 	assert_true(page.is_truncated);
 	assert_string_equal(page.token, "1/a+b=&");
 	l.stop_after = 1;
 	assert_ok(parse(HEAD "<Contents><Key>a+b%41</Key><Size>1099511627776</Size>"
-			"<ETag>&quot;0cc1-7&quot;</ETag><LastModified>2026-01-02T03:04:05.678Z"
-			"</LastModified></Contents>" CONTENT("second") TAIL, &page, &l, &err));
+			     "<ETag>&quot;0cc1-7&quot;</ETag><LastModified>2026-01-02T03:04:05.678Z"
+			     "</LastModified></Contents>" CONTENT("second") TAIL,
+		&page, &l, &err));
 	assert_true(page.is_ended);
 	assert_string_equal(l.keys, "a+b%41 "); /* not encoded unless it says so */
 	assert_int_equal(l.last.size, 1099511627776);
@@ -52,7 +56,8 @@ static void encoding_may_be_declared_after_the_entries(void **state)
 	struct s3_page page;
 
 	(void)state;
-	assert_ok(parse(HEAD CONTENT("a%20b") "<EncodingType>url</EncodingType>" TAIL, &page, &l, &err));
+	assert_ok(parse(
+		HEAD CONTENT("a%20b") "<EncodingType>url</EncodingType>" TAIL, &page, &l, &err));
 	assert_string_equal(l.keys, "a b ");
 }
 
@@ -63,8 +68,10 @@ static void control_characters_in_a_token_survive(void **state)
 	struct s3_page page;
 
 	(void)state;
-	assert_ok(parse(HEAD CONTENT("k&#1;") "<IsTruncated>true</IsTruncated><NextContinuationToken>ds/"
-			"&#x01;&#x1f;&#10;end</NextContinuationToken>" TAIL, &page, &l, &err));
+	assert_ok(parse(
+		HEAD CONTENT("k&#1;") "<IsTruncated>true</IsTruncated><NextContinuationToken>ds/"
+				      "&#x01;&#x1f;&#10;end</NextContinuationToken>" TAIL,
+		&page, &l, &err));
 	assert_string_equal(page.token, "ds/\x01\x1f\nend");
 	assert_string_equal(l.keys, "k\x01 ");
 }
@@ -79,8 +86,11 @@ static void keys_that_cannot_be_are_left_out(void **state)
 	(void)state;
 	memset(key, 'k', sizeof(key));
 	key[sizeof(key) - 1] = 0;
-	snprintf(xml, sizeof(xml), HEAD "<EncodingType>url</EncodingType>"
-		"<Contents><Key>%s</Key><Size>1</Size></Contents>" CONTENT("a%%00b") CONTENT("ok") TAIL, key);
+	snprintf(xml, sizeof(xml),
+		HEAD "<EncodingType>url</EncodingType>"
+		     "<Contents><Key>%s</Key><Size>1</Size></Contents>" CONTENT("a%%00b")
+			     CONTENT("ok") TAIL,
+		key);
 	assert_ok(parse(xml, &page, &l, &err));
 	assert_string_equal(l.keys, "ok ");
 	assert_int_equal(page.nleft_out, 2);
@@ -98,7 +108,8 @@ static void what_is_no_listing_is_an_error(void **state)
 		{HEAD "<Contents><Size>1</Size></Contents>" TAIL, "without key"},
 		{HEAD "<Contents><Key>a</Key></Contents>" TAIL, "without key or size"},
 		{HEAD "<Contents><Key>a</Key><Size>-1</Size></Contents>" TAIL, "<Size>"},
-		{HEAD "<Contents><Key>a</Key><Size>99999999999999999999</Size></Contents>" TAIL, "<Size>"},
+		{HEAD "<Contents><Key>a</Key><Size>99999999999999999999</Size></Contents>" TAIL,
+			"<Size>"},
 		{HEAD "<IsTruncated>true</IsTruncated>" TAIL, "NextContinuationToken"},
 		{"<!DOCTYPE a [<!ENTITY x \"y\">]><ListBucketResult>&x;" TAIL, "document type"},
 	};
@@ -116,7 +127,8 @@ static void what_is_no_listing_is_an_error(void **state)
 static void errors_are_read_even_when_cut_off(void **state)
 {
 	struct s3_error e;
-	static const char cut[] = "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>Please";
+	static const char cut[] =
+		"<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>Please";
 
 	(void)state;
 	assert_true(s3_parse_error(cut, strlen(cut), &e));

@@ -8,9 +8,9 @@
  *	/NAME...        the files that the test added with fake_add()
  *	/many/fNNN      FAKE_MANY empty files
  *
- * The bytes of a file are fake_byte(node, offset). A file is complete (passthrough), or partial: its
- * blocks become present when the test says so (fake_fill), or when somebody asks if is_auto is set.
- * One lock over everything; fake.changed is broadcast whenever a counter moves.
+ * The bytes of a file are fake_byte(node, offset). A file is complete (passthrough), or partial:
+ * its blocks become present when the test says so (fake_fill), or when somebody asks if is_auto is
+ * set. One lock over everything; fake.changed is broadcast whenever a counter moves.
  */
 #include <errno.h>
 #include <poll.h>
@@ -75,8 +75,8 @@ static struct {
 	struct fake_file files[FAKE_FILES];
 	unsigned nfiles;
 	struct fake_parked parked[FAKE_PARKED];
-	bool is_auto;	   /* absent blocks are filled when asked for */
-	bool is_deaf;	   /* lookups and getattrs are not answered */
+	bool is_auto; /* absent blocks are filled when asked for */
+	bool is_deaf; /* lookups and getattrs are not answered */
 	uint64_t next_id;
 	unsigned adds, servers, dels, requests, lookups, parked_ensures;
 } fake;
@@ -94,7 +94,9 @@ static inline void fake_fatal(const char *what)
 
 static inline struct fake_file *fake_file_by_node(uint64_t node)
 {
-	return node >= FAKE_FIRST && node < FAKE_FIRST + fake.nfiles ? &fake.files[node - FAKE_FIRST] : NULL;
+	return node >= FAKE_FIRST && node < FAKE_FIRST + fake.nfiles
+		       ? &fake.files[node - FAKE_FIRST]
+		       : NULL;
 }
 
 /* ---- files ---- */
@@ -110,8 +112,11 @@ static inline void fake_make_map(struct fake_file *f)
 	f->map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, f->map_fd, 0);
 	if (f->map == MAP_FAILED)
 		fake_fatal("mmap");
-	*f->map = (struct wd_livemap){.magic = WD_LIVEMAP_MAGIC, .version = WD_LIVEMAP_VERSION,
-		.size = f->size, .block_size = WD_BLOCK_SIZE, .nblocks = nblocks};
+	*f->map = (struct wd_livemap){.magic = WD_LIVEMAP_MAGIC,
+		.version = WD_LIVEMAP_VERSION,
+		.size = f->size,
+		.block_size = WD_BLOCK_SIZE,
+		.nblocks = nblocks};
 	if (fcntl(f->map_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE) < 0)
 		fake_fatal("seal");
 }
@@ -177,9 +182,15 @@ static inline void fake_attr(uint64_t node, struct wd_attr *ret)
 	const struct fake_file *f = fake_file_by_node(node);
 	bool is_dir = node == FAKE_ROOT || node == FAKE_DIR;
 
-	*ret = (struct wd_attr){.node = node, .ino = node + 7000000, .size = f ? f->size : 0,
-		.mtime_s = 1700000000, .mtime_ns = 5, .mode = is_dir ? S_IFDIR | 0555 : S_IFREG | 0444,
-		.nlink = is_dir ? 2 : 1, .entry_ttl_ms = 1000, .attr_ttl_ms = 1000};
+	*ret = (struct wd_attr){.node = node,
+		.ino = node + 7000000,
+		.size = f ? f->size : 0,
+		.mtime_s = 1700000000,
+		.mtime_ns = 5,
+		.mode = is_dir ? S_IFDIR | 0555 : S_IFREG | 0444,
+		.nlink = is_dir ? 2 : 1,
+		.entry_ttl_ms = 1000,
+		.attr_ttl_ms = 1000};
 }
 
 static inline bool fake_is_node(uint64_t node)
@@ -240,7 +251,8 @@ static inline void fake_on_readdir(int sock, struct wd_msg *m, struct wd_rd *r)
 		if (node == FAKE_DIR)
 			snprintf(name, sizeof(name), "f%03u", (unsigned)i);
 		else
-			snprintf(name, sizeof(name), "%s", i == 0 ? "many" : fake.files[i - 1].name);
+			snprintf(
+				name, sizeof(name), "%s", i == 0 ? "many" : fake.files[i - 1].name);
 		if (fake_out.len + 8 + WD_ATTR_WIRE + 4 + strlen(name) > max)
 			break;
 		fake_attr(fake_lookup(node, name), &attr);
@@ -252,7 +264,8 @@ static inline void fake_on_readdir(int sock, struct wd_msg *m, struct wd_rd *r)
 	fake_send(sock);
 }
 
-static inline void fake_reply_open(int sock, uint64_t id, struct fake_file *f, enum wd_open_mode mode)
+static inline void fake_reply_open(
+	int sock, uint64_t id, struct fake_file *f, enum wd_open_mode mode)
 {
 	wd_msg_start_reply(&fake_out, WD_MSG_OPEN, id, 0);
 	wd_put_u8(&fake_out, mode);
@@ -312,7 +325,8 @@ static inline void fake_on_open(struct fake_mount *mount, struct wd_msg *m, stru
 	fake_send(fake.keeper);
 }
 
-static inline void fake_reply_bytes(int sock, uint64_t id, struct fake_file *f, uint64_t offset, uint32_t len)
+static inline void fake_reply_bytes(
+	int sock, uint64_t id, struct fake_file *f, uint64_t offset, uint32_t len)
 {
 	int fd = memfd_create("fake-bytes", MFD_CLOEXEC);
 	unsigned char *buf = malloc(len);
@@ -340,8 +354,8 @@ static inline void fake_reply_present(int sock, uint64_t id)
 
 static inline void fake_fill_locked(struct fake_file *f, uint64_t offset, uint64_t len)
 {
-	for (uint32_t b = (uint32_t)(offset / WD_BLOCK_SIZE); b < wd_nblocks(f->size) &&
-		(uint64_t)b * WD_BLOCK_SIZE < offset + len; b++)
+	for (uint32_t b = (uint32_t)(offset / WD_BLOCK_SIZE);
+		b < wd_nblocks(f->size) && (uint64_t)b * WD_BLOCK_SIZE < offset + len; b++)
 		if (!(f->map->bits[b / 64] & 1ULL << (b % 64)))
 			fake_write_block(f, b);
 }
@@ -495,11 +509,11 @@ static inline void fake_on_add(struct wd_msg *m, struct wd_rd *r)
 	if (i == FAKE_MOUNTS)
 		fake_fatal("too many mounts");
 	if (fake.mounts[i].sock >= 0) { /* the keeper connected anew */
-		fake_drop_parked(fake.mounts[i].sock);
-		close(fake.mounts[i].sock);
-		close(fake.mounts[i].tables_fd);
+		fake_error(fake.keeper, m, -EEXIST);
+		return;
 	}
-	fake.mounts[i] = (struct fake_mount){.id = id, .sock = wd_msg_take_fd(m, 0),
+	fake.mounts[i] = (struct fake_mount){.id = id,
+		.sock = wd_msg_take_fd(m, 0),
 		.tables_fd = wd_msg_take_fd(m, 1),
 		.is_cached = len >= 6 && memcmp(description, "cached", 6) == 0};
 	wd_msg_start_reply(&fake_out, m->type, m->id, 0);

@@ -6,8 +6,8 @@
  * this process. Each test has a directory, a keeper and mostly a mount of its own, in a mount
  * namespace of the test program.
  *
- * A FUSE test can hang for ever, beyond the reach of signals. A process of its own watches over it: it
- * aborts the connection of a test that takes too long, which lets every reader go, and ends all.
+ * A FUSE test can hang for ever, beyond the reach of signals. A process of its own watches over it:
+ * it aborts the connection of a test that takes too long, which lets every reader go, and ends all.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -32,6 +32,11 @@
 #include "fake_agent.h"
 
 #define SECONDS 60
+#ifdef WD_COVERAGE
+#define SERVER_UID "0" /* it must be able to write its counts */
+#else
+#define SERVER_UID "65534"
+#endif
 #define COLD_SIZE (3 * 1024 * 1024 + 12345)
 
 static char dir[128], target[160], keeper_sock[160], keeper_path[PATH_MAX];
@@ -45,22 +50,16 @@ static struct fake_file *complete, *cold, *empty, *direct, *late, *bytes;
 static struct {
 	_Atomic unsigned connection; /* minor number of the mount's device; 0: none */
 	_Atomic pid_t keeper;
+	char target[160];
 	_Atomic long deadline; /* seconds on CLOCK_MONOTONIC; 0: no test runs */
 } *guard;
 
+/* The first thing that a forced unmount does is to abort the connection. */
 static inline void abort_connection(void)
 {
-	char path[64];
-	int fd;
-
-	if (!guard->connection)
-		return;
-	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", guard->connection);
-	fd = open(path, O_WRONLY);
-	if (fd >= 0 && write(fd, "1", 1) == 1)
-		guard->connection = 0;
-	if (fd >= 0)
-		close(fd);
+	if (guard->connection)
+		umount2(guard->target, MNT_FORCE);
+	guard->connection = 0;
 }
 
 static inline void run_watchdog(pid_t test)
@@ -116,7 +115,7 @@ static inline void start_keeper(const char *server)
 
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		execl(keeper_path, "warpdrive-keeper", "--run-dir", dir,
+		execl(keeper_path, "warpdrive-keeper", "--run-dir", dir, "--server-uid", SERVER_UID,
 			server ? "--server" : NULL, server, NULL);
 		_exit(127);
 	}
@@ -129,15 +128,24 @@ static inline void start_keeper(const char *server)
 	close(probe);
 }
 
-static inline void end_keeper(void)
+static inline void end_keeper_by(int sig)
 {
 	pid_t pid = guard->keeper;
 
 	guard->keeper = 0;
 	if (pid <= 0)
 		return;
-	kill(pid, SIGKILL);
+	kill(pid, sig);
 	waitpid(pid, NULL, 0);
+}
+
+static inline void end_keeper(void)
+{
+#ifdef WD_COVERAGE
+	end_keeper_by(SIGTERM); /* it writes its counts when it returns from main */
+#else
+	end_keeper_by(SIGKILL);
+#endif
 }
 
 static inline int ask_mount(const char *where, const char *description, struct wd_err *err)
@@ -228,6 +236,7 @@ static inline int setup(void **state)
 	if (!mkdtemp(dir))
 		return -1;
 	snprintf(target, sizeof(target), "%s/mnt", dir);
+	memcpy(guard->target, target, sizeof(target));
 	snprintf(keeper_sock, sizeof(keeper_sock), "%s/keeper.sock", dir);
 	mkdir(target, 0755);
 	fake_init(dir);
@@ -312,8 +321,8 @@ static inline void collect_reports(void)
 		const char *old = getenv(names[i]);
 		char value[512];
 
-		snprintf(value, sizeof(value), "%s%slog_path=%s/report", old ? old : "", old ? ":" : "",
-			reports);
+		snprintf(value, sizeof(value), "%s%s%slog_path=%s/report", old ? old : "",
+			old ? ":" : "", i == 1 ? "atexit_sleep_ms=0:" : "", reports);
 		setenv(names[i], value, 1);
 	}
 }
@@ -354,7 +363,8 @@ static inline int open_file(const char *name)
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-static inline bool is_right(const struct fake_file *f, const unsigned char *buf, uint64_t offset, size_t len)
+static inline bool is_right(
+	const struct fake_file *f, const unsigned char *buf, uint64_t offset, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
 		if (buf[i] != fake_byte(f->node, offset + i))
@@ -523,7 +533,8 @@ static inline int run_fixture(const struct CMUnitTest *tests, size_t count)
 
 	if (access("/dev/fuse", R_OK | W_OK) < 0 || geteuid() != 0)
 		return 77;
-	if (n < 0 || unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+	if (n < 0 || unshare(CLONE_NEWNS) < 0 ||
+		mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return 77;
 	keeper_path[n] = '\0';
 	strcpy(strrchr(keeper_path, '/'), "/../bin/warpdrive-keeper");

@@ -22,7 +22,10 @@ static struct request make(uint64_t flags)
 {
 	struct request r = {
 		.header = {.len = sizeof(r), .opcode = ABI_OP_INIT, .unique = 2},
-		.init = {.major = 7, .minor = 44, .max_readahead = 131072, .flags = (uint32_t)flags,
+		.init = {.major = 7,
+			.minor = 44,
+			.max_readahead = 131072,
+			.flags = (uint32_t)flags,
 			.flags2 = (uint32_t)(flags >> 32)},
 	};
 
@@ -79,7 +82,8 @@ static void nothing_is_taken_that_was_not_offered(void **state)
 	unsigned seed = 99;
 
 	for (int i = 0; i < 1000; i++) {
-		uint64_t flags = (uint64_t)rand_r(&seed) << 33 ^ (uint64_t)rand_r(&seed) << 5 ^ (uint64_t)rand_r(&seed);
+		uint64_t flags = (uint64_t)rand_r(&seed) << 33 ^ (uint64_t)rand_r(&seed) << 5 ^
+				 (uint64_t)rand_r(&seed);
 		struct request r = make(flags);
 		uint64_t offered = flags & ABI_INIT_EXT ? flags : (uint32_t)flags;
 		struct wd_mm_info info = {0};
@@ -87,7 +91,8 @@ static void nothing_is_taken_that_was_not_offered(void **state)
 		assert_int_equal(init_answer(&r, sizeof(r), 0, &info, NULL), 0);
 		assert_int_equal(granted(&info) & ~offered, 0);
 		assert_int_equal(info.has_resend, (offered & ABI_HAS_RESEND) != 0);
-		assert_int_equal(reply_of(&info).max_stack_depth, (granted(&info) & ABI_PASSTHROUGH) != 0);
+		assert_int_equal(
+			reply_of(&info).max_stack_depth, (granted(&info) & ABI_PASSTHROUGH) != 0);
 	}
 }
 

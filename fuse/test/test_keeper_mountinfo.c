@@ -14,13 +14,16 @@ static void a_line_tells_device_target_and_type(void **state)
 	struct mountinfo info;
 	char target[PATH_MAX];
 
-	assert_true(mountinfo_parse("36 35 98:7 /mnt1 /mnt/with\\040space\\134x rw,noatime shared:2 "
-				    "master:1 - ext3 /dev/root rw,errors=continue\n", &info, target));
+	assert_true(
+		mountinfo_parse("36 35 98:7 /mnt1 /mnt/with\\040space\\134x rw,noatime shared:2 "
+				"master:1 - ext3 /dev/root rw,errors=continue\n",
+			&info, target));
 	assert_int_equal(info.major, 98);
 	assert_int_equal(info.minor, 7);
 	assert_string_equal(info.type, "ext3");
 	assert_string_equal(target, "/mnt/with space\\x");
-	assert_true(mountinfo_parse("1 2 0:50 / /a ro - fuse.warpdrive s3://b/k rw", &info, target));
+	assert_true(
+		mountinfo_parse("1 2 0:50 / /a ro - fuse.warpdrive s3://b/k rw", &info, target));
 	assert_string_equal(info.type, "fuse.warpdrive");
 }
 

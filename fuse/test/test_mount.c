@@ -51,7 +51,8 @@ static void a_missing_name_is_remembered_for_its_ttl(void **state)
 
 static void extended_attributes_come_from_the_agent(void **state)
 {
-	static const char names[] = "user.warpdrive.origin\0user.warpdrive.version\0user.warpdrive.cached";
+	static const char names[] =
+		"user.warpdrive.origin\0user.warpdrive.version\0user.warpdrive.cached";
 	char path[300], value[128];
 
 	snprintf(path, sizeof(path), "%s/cold", target);
@@ -95,7 +96,8 @@ static void a_complete_file_is_read_without_the_server(void **state)
 	assert_reads_right(complete);
 	assert_int_equal(fake_get(&complete->ensures), 0);
 	assert_int_not_equal(fake_get(&complete->backing_id), 0);
-	/* stopped, the server could not answer a READ; the open is another matter, so it comes first */
+	/* stopped, the server could not answer a READ; the open is another matter, so it comes
+	 * first */
 	int fd = open_file("complete");
 	pid_t pid = server_pid();
 	unsigned char buf[4096];
@@ -279,7 +281,8 @@ static void a_signal_ends_a_parked_request_with_eintr(void **state)
 
 	assert_true(fd >= 0);
 	wd_lock(&fake.lock);
-	direct->is_direct = false; /* the agent parks what it is asked for, and knows no more of bytes */
+	direct->is_direct =
+		false; /* the agent parks what it is asked for, and knows no more of bytes */
 	wd_unlock(&fake.lock);
 	sigaction(SIGUSR1, &sa, NULL);
 	wd_lock(&fake.lock);

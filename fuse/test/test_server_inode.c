@@ -57,7 +57,8 @@ static void recover(void)
 }
 
 /* Opens a node for the first time. */
-static struct wd_mm_inode *open_new(uint64_t node, enum wd_open_mode mode, uint64_t unique, uint64_t *ret_fh)
+static struct wd_mm_inode *open_new(
+	uint64_t node, enum wd_open_mode mode, uint64_t unique, uint64_t *ret_fh)
 {
 	struct wd_mm_inode *inode = NULL;
 
@@ -354,7 +355,8 @@ static void a_successor_survives_tables_of_nonsense(void **state)
 			struct wd_mm_inode *inode = NULL;
 			uint64_t fh;
 
-			handle_remove(&t, (uint64_t)rand_r(&seed) << 32 | (uint32_t)rand_r(&seed), i % 100);
+			handle_remove(&t, (uint64_t)rand_r(&seed) << 32 | (uint32_t)rand_r(&seed),
+				i % 100);
 			if (inode_begin(&t, i, &inode) == INODE_OPEN)
 				handle_add(&t, inode, i, &fh);
 			inode_evict(&t);

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Listings over HTTP. The server's own (nginx `autoindex_format json`) is read whole, within a
+ * bound, before the first entry is given out. An index file is streamed, since it may hold millions
+ * of keys: when a try breaks off, the next one skips what was already given, provided the file is
+ * still the same.
+ */
+#include "agent/origin_http.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/index.h"
+#include "common/log.h"
+
+#define LISTING_MAX ((size_t)64 * 1024 * 1024)
+
+/* ---- the server's own listing ---- */
+
+struct listing {
+	struct http_origin *origin;
+	struct http_buffer body;
+	const char *prefix;
+	origin_entry_cb cb;
+	void *arg;
+	bool is_not_json;
+};
+
+static int listing_restart(void *arg)
+{
+	struct listing *l = arg;
+
+	l->body.len = 0;
+	return 0;
+}
+
+static int listing_body(void *arg, const struct http_answer *a, const void *data, size_t len)
+{
+	struct listing *l = arg;
+
+	if (strcmp(a->type, "application/json") != 0) {
+		l->is_not_json = true;
+		return -EPROTO;
+	}
+	return http_buffer_add(&l->body, data, len);
+}
+
+static bool listing_entry(void *arg, const struct origin_entry *in)
+{
+	struct listing *l = arg;
+	struct origin_entry out = *in;
+	char key[ORIGIN_KEY_MAX + 2];
+	size_t len = strlen(l->prefix);
+
+	if (len + in->key_len > ORIGIN_KEY_MAX + (in->is_prefix ? 1 : 0)) {
+		wd_warn("left out '%.64s...': the key is longer than %d bytes", in->key,
+			ORIGIN_KEY_MAX);
+		return true;
+	}
+	memcpy(key, l->prefix, len);
+	memcpy(key + len, in->key, in->key_len + 1);
+	out.key = key;
+	out.key_len = len + in->key_len;
+	return l->cb(l->arg, &out);
+}
+
+static int parse_listing(struct listing *l, bool *ret_is_complete, struct wd_err *err)
+{
+	struct index_parser *p = index_new(INDEX_AUTOINDEX, listing_entry, l);
+	int rc;
+
+	if (!p)
+		return wd_err_sys(err, ENOMEM, "list");
+	rc = index_feed(p, l->body.data, l->body.len, err);
+	if (rc == 0)
+		rc = index_finish(p, err);
+	*ret_is_complete = rc == 0 && !index_is_ended(p);
+	if (index_left_out(p))
+		wd_warn("list '%s%s': %zu entries left out that no key can name",
+			l->origin->site.base.url, l->prefix, index_left_out(p));
+	index_free(p);
+	return rc;
+}
+
+/* An error of the listing in words that help; returns rc for the caller. */
+static int explain_listing(const struct listing *l, int rc, struct wd_err *err)
+{
+	const char *url = l->origin->site.base.url;
+
+	if (l->is_not_json)
+		return wd_err_set(err, EIO,
+			"list '%s%s': the server's listing is not JSON: switch on "
+			"'autoindex on; autoindex_format json;' in nginx, or give -o index=FILE",
+			url, l->prefix);
+	if (rc == -EFBIG)
+		return wd_err_set(err, EIO,
+			"list '%s%s': the listing is larger than %zu MiB: give -o index=FILE", url,
+			l->prefix, LISTING_MAX >> 20);
+	if (rc == -EACCES && err && strlen(err->msg) + 80 < sizeof(err->msg))
+		strcat(err->msg, "; is the listing switched off? (autoindex on, or -o index=FILE)");
+	return rc;
+}
+
+int http_list_dir(struct http_origin *h, const char *prefix, origin_entry_cb cb, void *arg,
+	bool is_check, bool *ret_is_complete, struct wd_err *err)
+{
+	struct listing l = {
+		.origin = h, .body.max = LISTING_MAX, .prefix = prefix, .cb = cb, .arg = arg};
+	struct http_call call = {
+		.request = {.key = prefix, .is_literal = true},
+		.op = ORIGIN_OP_LIST,
+		.max_tries = is_check ? HTTP_CHECK_TRIES : 0,
+		.deadline_ms = is_check ? HTTP_CHECK_MS : 0,
+		.body = listing_body,
+		.restart = listing_restart,
+		.arg = &l,
+		.doing = "list",
+	};
+	int rc = http_call(&h->site, &call, err);
+
+	if (rc < 0) {
+		rc = explain_listing(&l, rc, err);
+	} else if (!l.body.len) {
+		l.is_not_json = true;
+		rc = explain_listing(&l, -EIO, err);
+	} else if (parse_listing(&l, ret_is_complete, err) < 0) {
+		wd_err_wrap(err, "list '%s%s'", h->site.base.url, prefix);
+		rc = wd_err_set(NULL, EIO, "%s", "");
+		if (err)
+			err->code = EIO;
+	}
+	free(l.body.data);
+	return rc;
+}
+
+/* ---- the index file ---- */
+
+struct seen {
+	struct seen *next;
+	size_t len;
+	char name[];
+};
+#define SEEN_BUCKETS 4096
+
+struct index_walk {
+	const char *prefix;
+	size_t prefix_len;
+	bool is_recursive;
+	origin_entry_cb cb;
+	void *arg;
+	struct index_parser *parser;
+	uint64_t nparsed, nskip;  /* entries of this try; given by the tries before */
+	struct http_answer first; /* of the first try: the file must stay the same */
+	struct wd_err err;
+	struct seen *seen[SEEN_BUCKETS]; /* prefixes given so far (one level) */
+	bool has_first, has_ended, is_out_of_memory;
+};
+
+/* Adds a prefix; false when it was there. */
+static bool see(struct index_walk *w, const char *name, size_t len)
+{
+	size_t hash = 5381;
+	struct seen *s;
+
+	for (size_t i = 0; i < len; i++)
+		hash = hash * 33 + (unsigned char)name[i];
+	for (s = w->seen[hash % SEEN_BUCKETS]; s; s = s->next)
+		if (s->len == len && memcmp(s->name, name, len) == 0)
+			return false;
+	s = malloc(sizeof(*s) + len);
+	if (!s) {
+		w->is_out_of_memory = true;
+		return false;
+	}
+	s->len = len;
+	memcpy(s->name, name, len);
+	s->next = w->seen[hash % SEEN_BUCKETS];
+	w->seen[hash % SEEN_BUCKETS] = s;
+	return true;
+}
+
+static void seen_free(struct index_walk *w)
+{
+	for (size_t i = 0; i < SEEN_BUCKETS; i++) {
+		while (w->seen[i]) {
+			struct seen *next = w->seen[i]->next;
+
+			free(w->seen[i]);
+			w->seen[i] = next;
+		}
+	}
+}
+
+static bool walk_entry(void *arg, const struct origin_entry *in)
+{
+	struct index_walk *w = arg;
+	struct origin_entry out = *in;
+	const char *slash;
+	char key[ORIGIN_KEY_MAX + 1];
+
+	if (w->nparsed++ < w->nskip)
+		return true;
+	if (in->key_len <= w->prefix_len || memcmp(in->key, w->prefix, w->prefix_len) != 0)
+		return true;
+	/* a key that ends with "/" marks a directory */
+	out.is_prefix = in->key[in->key_len - 1] == '/';
+	slash = memchr(in->key + w->prefix_len, '/', in->key_len - w->prefix_len);
+	if (!w->is_recursive && slash) {
+		out.key_len = (size_t)(slash + 1 - in->key);
+		out.is_prefix = true;
+		if (!see(w, in->key, out.key_len))
+			return !w->is_out_of_memory;
+		memcpy(key, in->key, out.key_len);
+		key[out.key_len] = 0;
+		out.key = key;
+	}
+	if (out.is_prefix)
+		out.version = (struct version){0};
+	w->has_ended = !w->cb(w->arg, &out);
+	return !w->has_ended;
+}
+
+static int walk_restart(void *arg)
+{
+	struct index_walk *w = arg;
+
+	if (w->nparsed > w->nskip)
+		w->nskip = w->nparsed;
+	w->nparsed = 0;
+	index_free(w->parser);
+	w->parser = index_new(INDEX_LINES, walk_entry, w);
+	return w->parser ? 0 : -ENOMEM;
+}
+
+static int walk_body(void *arg, const struct http_answer *a, const void *data, size_t len)
+{
+	struct index_walk *w = arg;
+	int rc;
+
+	if (!w->has_first) {
+		w->first = *a;
+		w->has_first = true;
+	}
+	/* the first try is compared to itself */
+	if (strcmp(w->first.etag, a->etag) != 0 || w->first.length != a->length ||
+		w->first.modified_s != a->modified_s) {
+		wd_err_set(&w->err, ESTALE, "it changed while it was read");
+		return -ESTALE;
+	}
+	rc = index_feed(w->parser, data, len, &w->err);
+	if (rc == 0 && w->is_out_of_memory)
+		rc = wd_err_sys(&w->err, ENOMEM, "remember prefixes");
+	if (rc == 0 && w->has_ended)
+		rc = -EINTR; /* the caller has enough: end the transfer */
+	return rc;
+}
+
+int http_list_index(struct http_origin *h, const char *prefix, bool is_recursive,
+	origin_entry_cb cb, void *arg, bool *ret_is_complete, struct wd_err *err)
+{
+	struct index_walk *w = calloc(1, sizeof(*w));
+	struct http_call call = {
+		.request = {.key = h->index},
+		.op = ORIGIN_OP_LIST,
+		.body = walk_body,
+		.restart = walk_restart,
+		.arg = w,
+		.doing = "read the index",
+	};
+	int rc;
+
+	if (!w)
+		return wd_err_sys(err, ENOMEM, "list '%s'", h->site.base.url);
+	w->prefix = prefix;
+	w->prefix_len = strlen(prefix);
+	w->is_recursive = is_recursive;
+	w->cb = cb;
+	w->arg = arg;
+	rc = http_call(&h->site, &call, err);
+	if (rc == 0)
+		rc = index_finish(w->parser, &w->err);
+	if (w->has_ended)
+		rc = 0;
+	else if (rc < 0 && w->err.code)
+		rc = wd_err_set(err, w->err.code == EPROTO ? EIO : w->err.code,
+			"read the index '%s%s': %s", h->site.base.url, h->index, w->err.msg);
+	*ret_is_complete = rc == 0 && !w->has_ended;
+	if (rc == 0 && index_left_out(w->parser))
+		wd_warn("read the index '%s%s': %zu entries left out that no key can name",
+			h->site.base.url, h->index, index_left_out(w->parser));
+	index_free(w->parser);
+	seen_free(w);
+	free(w);
+	return rc;
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One try of an HTTP request: set up, and judged when it is over.
+ *
+ * Every try is set up from nothing (options of the one before are reset), follows no redirect by
+ * itself and asks for identity encoding. Redirects are checked here: at most four, http(s) only,
+ * never from https to http, never towards a loopback or link-local address of another host, and
+ * never with the Authorization header to another authority.
+ *
+ * Runs on transfer threads and on those of blocking calls; a try belongs to one thread.
+ */
+#include "agent/http_client.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+struct http_limits http_limits = {.connect_ms = 5000, .low_speed_s = 15};
+
+/* ---- what goes on the wire ---- */
+
+static int slist_add(struct curl_slist **list, const char *line)
+{
+	struct curl_slist *grown = curl_slist_append(*list, line);
+
+	if (!grown)
+		return -ENOMEM;
+	*list = grown;
+	return 0;
+}
+
+/* Header lines may hold credentials: overwritten before they are freed. */
+static void slist_wipe(struct curl_slist *list)
+{
+	for (struct curl_slist *l = list; l; l = l->next)
+		explicit_bzero(l->data, strlen(l->data));
+	curl_slist_free_all(list);
+}
+
+int http_wire_add(struct http_wire *w, const char *fmt, ...)
+{
+	char *line = NULL;
+	va_list ap;
+	int rc;
+
+	va_start(ap, fmt);
+	rc = vasprintf(&line, fmt, ap);
+	va_end(ap);
+	if (rc < 0)
+		return -ENOMEM;
+	rc = slist_add(&w->headers, line);
+	origin_forget(line);
+	return rc;
+}
+
+void http_wire_done(struct http_wire *w)
+{
+	free(w->url);
+	slist_wipe(w->headers);
+	origin_forget(w->authorization);
+	*w = (struct http_wire){0};
+}
+
+/* ---- one try ---- */
+
+static size_t on_header(char *data, size_t size, size_t n, void *arg)
+{
+	struct http_try *t = arg;
+
+	http_answer_line(&t->answer, data, size * n);
+	return size * n;
+}
+
+/* Addresses that only the machine itself, or its cloud's metadata service, has. */
+static bool is_inward_address(const char *ip)
+{
+	struct in6_addr a6;
+	struct in_addr a4;
+	uint32_t v4;
+
+	if (inet_pton(AF_INET, ip, &a4) == 1) {
+		v4 = ntohl(a4.s_addr);
+	} else if (inet_pton(AF_INET6, ip, &a6) == 1) {
+		if (!IN6_IS_ADDR_V4MAPPED(&a6))
+			return IN6_IS_ADDR_LOOPBACK(&a6) || IN6_IS_ADDR_LINKLOCAL(&a6) ||
+			       IN6_IS_ADDR_UNSPECIFIED(&a6);
+		memcpy(&v4, &a6.s6_addr[12], 4);
+		v4 = ntohl(v4);
+	} else {
+		return true;
+	}
+	return v4 >> 24 == 127 || v4 >> 24 == 0 || v4 >> 16 == 0xa9fe;
+}
+
+static int on_connected(void *arg, char *primary_ip, char *local_ip, int port, int local_port)
+{
+	struct http_try *t = arg;
+
+	(void)local_ip;
+	(void)port;
+	(void)local_port;
+	if (!t->is_other_host || !is_inward_address(primary_ip))
+		return CURL_PREREQFUNC_OK;
+	t->is_refused_address = true;
+	return CURL_PREREQFUNC_ABORT;
+}
+
+static int set_headers(struct http_try *t, const char *const *extra)
+{
+	int rc = slist_add(&t->sent, "Accept-Encoding: identity");
+
+	for (struct curl_slist *l = t->wire.headers; l && rc == 0; l = l->next)
+		rc = slist_add(&t->sent, l->data);
+	for (; extra && *extra && rc == 0; extra++)
+		rc = slist_add(&t->sent, *extra);
+	if (rc == 0 && t->wire.authorization && !t->is_foreign)
+		rc = slist_add(&t->sent, t->wire.authorization);
+	return rc;
+}
+
+int http_try_start(struct http_try *t, const struct http_request *r, const char *const *extra)
+{
+	CURL *e = t->easy;
+	int rc;
+
+	http_answer_reset(&t->answer);
+	t->error_len = 0;
+	t->curl_text[0] = 0;
+	t->is_refused_address = false;
+	rc = t->site->prepare(t->site, r, &t->wire);
+	if (rc == 0)
+		rc = set_headers(t, extra);
+	if (rc < 0) {
+		http_try_end(t);
+		return rc;
+	}
+	curl_easy_reset(e);
+	curl_easy_setopt(e, CURLOPT_URL, t->redirect ? t->redirect : t->wire.url);
+	curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->sent);
+	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->curl_text);
+	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
+	curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_connected);
+	curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
+	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
+	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(e, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+	curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	curl_easy_setopt(e, CURLOPT_USERAGENT, "warpdrive/" WD_VERSION);
+	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, http_limits.connect_ms);
+	curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, http_limits.low_speed_s);
+	curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, 1024L);
+	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
+	/* a resolver thread that hangs in DNS is left alone, not joined */
+	curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
+	if (r->is_head)
+		curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
+	if (t->site->ca_cert)
+		curl_easy_setopt(e, CURLOPT_CAINFO, t->site->ca_cert);
+	return 0;
+}
+
+void http_try_end(struct http_try *t)
+{
+	http_wire_done(&t->wire);
+	slist_wipe(t->sent);
+	t->sent = NULL;
+}
+
+void http_try_reset(struct http_try *t)
+{
+	free(t->redirect);
+	t->redirect = NULL;
+	t->hops = 0;
+	t->is_foreign = false;
+	t->is_other_host = false;
+}
+
+void http_try_error_bytes(struct http_try *t, const void *data, size_t len)
+{
+	size_t room = sizeof(t->error_body) - t->error_len;
+
+	if (len > room)
+		len = room;
+	memcpy(t->error_body + t->error_len, data, len);
+	t->error_len += len;
+}
+
+/* ---- judging ---- */
+
+static enum http_verdict judge_curl(const struct http_try *t, CURLcode rc, char *text, size_t cap)
+{
+	snprintf(text, cap, "%s", t->curl_text[0] ? t->curl_text : curl_easy_strerror(rc));
+	switch (rc) {
+	case CURLE_UNSUPPORTED_PROTOCOL:
+	case CURLE_URL_MALFORMAT:
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_CIPHER:
+	case CURLE_LOGIN_DENIED:
+		return HTTP_FATAL;
+	case CURLE_ABORTED_BY_CALLBACK:
+		if (!t->is_refused_address)
+			return HTTP_RETRY;
+		snprintf(text, cap,
+			"a redirect to an address of this machine or its "
+			"cloud's metadata service is refused");
+		return HTTP_FATAL;
+	default:
+		return HTTP_RETRY;
+	}
+}
+
+/* host[:port] of a URL, and its scheme; false when it has none. */
+static bool split_url(const char *url, bool *ret_is_https, char *authority, size_t cap)
+{
+	const char *host;
+	size_t len;
+
+	if (strncasecmp(url, "https://", 8) == 0)
+		host = url + 8;
+	else if (strncasecmp(url, "http://", 7) == 0)
+		host = url + 7;
+	else
+		return false;
+	*ret_is_https = host == url + 8;
+	len = strcspn(host, "/?#");
+	if (len == 0 || len >= cap || memchr(host, '@', len))
+		return false;
+	memcpy(authority, host, len);
+	authority[len] = 0;
+	return true;
+}
+
+static size_t host_len(const char *authority)
+{
+	const char *bracket = strchr(authority, ']');
+
+	return bracket ? (size_t)(bracket + 1 - authority) : strcspn(authority, ":");
+}
+
+static bool is_same_host(const char *a, const char *b)
+{
+	return host_len(a) == host_len(b) && strncasecmp(a, b, host_len(a)) == 0;
+}
+
+/* Takes the redirect's target over when the policy allows it. */
+static enum http_verdict judge_redirect(struct http_try *t, char *text, size_t cap)
+{
+	char authority[300];
+	char *to = NULL, *from = NULL, *copy;
+	bool is_https, was_https = false;
+
+	curl_easy_getinfo(t->easy, CURLINFO_REDIRECT_URL, &to);
+	curl_easy_getinfo(t->easy, CURLINFO_EFFECTIVE_URL, &from);
+	if (!to) {
+		snprintf(text, cap, "HTTP %d without a Location", t->answer.status);
+		return HTTP_FATAL;
+	}
+	if (!t->site->follows_redirects) {
+		snprintf(text, cap, "HTTP %d: a redirect is not followed here", t->answer.status);
+		return HTTP_FATAL;
+	}
+	if (t->hops >= HTTP_MAX_HOPS) {
+		snprintf(text, cap, "more than %d redirects", HTTP_MAX_HOPS);
+		return HTTP_FATAL;
+	}
+	was_https = from && strncasecmp(from, "https://", 8) == 0;
+	if (!split_url(to, &is_https, authority, sizeof(authority)) || (was_https && !is_https)) {
+		snprintf(text, cap, "HTTP %d: a redirect to something else than %s is refused",
+			t->answer.status, was_https ? "https" : "http(s)");
+		return HTTP_FATAL;
+	}
+	copy = strdup(to);
+	if (!copy)
+		return HTTP_RETRY;
+	free(t->redirect);
+	t->redirect = copy;
+	t->hops++;
+	t->is_foreign = t->is_foreign || strcasecmp(authority, t->site->authority) != 0;
+	t->is_other_host = t->is_other_host || !is_same_host(authority, t->site->authority);
+	return HTTP_REDIRECT;
+}
+
+enum http_verdict http_try_judge(struct http_try *t, CURLcode rc, char *text, size_t cap)
+{
+	enum http_verdict verdict;
+
+	text[0] = 0;
+	if (rc != CURLE_OK)
+		return judge_curl(t, rc, text, cap);
+	verdict = http_classify(t->answer.status);
+	if (verdict == HTTP_REDIRECT && t->site->follows_redirects)
+		return judge_redirect(t, text, cap);
+	if (verdict == HTTP_OK)
+		return HTTP_OK;
+	if (verdict == HTTP_REDIRECT)
+		verdict = HTTP_FATAL;
+	snprintf(text, cap, "HTTP %d", t->answer.status);
+	if (t->site->explain)
+		t->site->explain(
+			t->site, &t->answer, t->error_body, t->error_len, &verdict, text, cap);
+	if (verdict == HTTP_STALE && !strstr(text, "changed") && strlen(text) + 24 < cap)
+		strcat(text, ": the object changed");
+	return verdict;
+}
+
+int http_verdict_errno(enum http_verdict v)
+{
+	switch (v) {
+	case HTTP_OK:
+		return 0;
+	case HTTP_STALE:
+		return -ESTALE;
+	case HTTP_NOENT:
+		return -ENOENT;
+	case HTTP_ACCES:
+		return -EACCES;
+	case HTTP_RETRY:
+	case HTTP_REDIRECT:
+	case HTTP_FATAL:
+		break;
+	}
+	return -EIO;
+}
+
+int http_head_version(const struct http_answer *a, struct version *ret_version)
+{
+	if (!a->has_length || a->is_garbled || a->is_encoded)
+		return -EIO;
+	*ret_version = (struct version){.size = a->length,
+		.mtime_s = a->has_modified ? a->modified_s : 0,
+		.is_bound = true};
+	memcpy(ret_version->etag, a->etag, sizeof(ret_version->etag));
+	return 0;
+}

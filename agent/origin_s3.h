@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_AGENT_ORIGIN_S3_H
+#define WD_AGENT_ORIGIN_S3_H
+/* Inside the S3 origin: its struct, and its listings (s3_list.c). */
+#include "agent/http_client.h"
+
+struct s3_origin {
+	struct http_site site;
+	char *bucket, *prefix; /* prefix: "" or ends with "/" */
+	char *region;
+	char *base; /* scheme://authority */
+	char *path; /* "" or "/bucket", encoded */
+	bool is_anonymous;
+	char *access_key, *secret_key, *session_token;
+};
+
+/* Contract as origin_list(). */
+int s3_list(struct origin *o, const char *prefix, bool is_recursive, unsigned max_pages,
+	origin_entry_cb cb, void *arg, bool *ret_is_complete, struct wd_err *err);
+
+/* Is there anything at or below prefix (which ends with "/", or is "")? is_check: fail fast. */
+int s3_is_prefix(
+	struct s3_origin *s, const char *prefix, bool is_check, bool *ret_is, struct wd_err *err);
+
+#endif
