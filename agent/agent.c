@@ -169,7 +169,10 @@ static void agent_close(struct agent *a)
 		keeper_link_free(a->keeper);
 		a->keeper = NULL;
 	}
+	origins_interrupt();
 	jobs_stop(a->jobs);
+	if (a->fetcher)
+		fetcher_stop(a->fetcher);
 	origins_stop();
 	hub_free(a->hub);
 	keeper_link_free(a->keeper);

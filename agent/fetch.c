@@ -27,13 +27,34 @@ struct fetcher *fetcher_new(struct store *store, struct meta *meta, const struct
 	fr->meta = meta;
 	fr->settings = settings;
 	wd_mutex_init(&fr->lock);
+	pthread_rwlock_init(&fr->gate, NULL);
 	return fr;
+}
+
+void fetcher_stop(struct fetcher *fr)
+{
+	pthread_rwlock_wrlock(&fr->gate);
+	fr->is_stopping = true;
+	pthread_rwlock_unlock(&fr->gate);
+}
+
+int fetcher_get(struct fetcher *fr, struct origin *origin, struct origin_get *get)
+{
+	bool is_stopping;
+
+	pthread_rwlock_rdlock(&fr->gate);
+	is_stopping = fr->is_stopping;
+	if (!is_stopping)
+		origin_get(origin, get);
+	pthread_rwlock_unlock(&fr->gate);
+	return is_stopping ? -ECANCELED : 0;
 }
 
 void fetcher_free(struct fetcher *fr)
 {
 	if (!fr)
 		return;
+	pthread_rwlock_destroy(&fr->gate);
 	wd_mutex_done(&fr->lock);
 	free(fr);
 }

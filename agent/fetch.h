@@ -45,6 +45,8 @@ struct fetch_wait {
 };
 
 struct fetcher *fetcher_new(struct store *store, struct meta *meta, const struct settings *settings);
+/* From now on nothing is asked of an origin; waits end with -ECANCELED. For the agent's end. */
+void fetcher_stop(struct fetcher *fr);
 /* All fetches must be gone. */
 void fetcher_free(struct fetcher *fr);
 

@@ -94,7 +94,8 @@ static void begin(struct bytes_read *r)
 		end(r, -code, &err);
 		return;
 	}
-	origin_get(dataset_origin(r->fetch->dataset), &r->get);
+	if (fetcher_get(r->fetch->fetcher, dataset_origin(r->fetch->dataset), &r->get) < 0)
+		end(r, -ECANCELED, &err);
 }
 
 void bytes_read_start(struct fetch *f, struct fetch_wait *w)

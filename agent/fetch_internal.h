@@ -32,6 +32,8 @@ struct fetcher {
 	uint64_t bytes_under_way WD_GUARDED_BY(lock);
 	struct bytes_read *bytes_head WD_GUARDED_BY(lock), *bytes_tail WD_GUARDED_BY(lock);
 	_Atomic uint64_t waits;
+	pthread_rwlock_t gate; /* write: nothing more goes to an origin */
+	bool is_stopping;      /* guarded by gate */
 };
 
 struct fetch {
@@ -65,6 +67,9 @@ static inline bool in_flight(const struct fetch *f, uint32_t block)
 /* A block is over: present (status 0) or not. Detaches the waits that this decides onto *ret_over. */
 void fetch_block_over_locked(struct fetch *f, uint32_t block, int status, struct fetch_wait **ret_over)
 	WD_REQUIRES(f->lock);
+
+/* fetch.c: starts the read, or returns -ECANCELED after fetcher_stop (done is not called then). */
+int fetcher_get(struct fetcher *fr, struct origin *origin, struct origin_get *get);
 
 /* fetch_transfer.c: starts a transfer of blocks that the caller has marked in flight. */
 void fetch_transfer_start(struct fetch *f, uint32_t first, uint32_t count, bool is_demand);

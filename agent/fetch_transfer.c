@@ -28,8 +28,7 @@ struct transfer {
 	uint64_t admitted;
 	bool is_demand, is_small;
 	bool is_refused; /* by the cache: no room, or a disk error */
-	unsigned char *buffer; /* small objects */
-	XXH3_state_t *hash;
+	unsigned char *buffer; /* the object when small, else the block that is arriving */
 };
 
 static void transfer_free(struct transfer *t)
@@ -39,7 +38,6 @@ static void transfer_free(struct transfer *t)
 	bool is_demand = t->is_demand;
 
 	free(t->buffer);
-	XXH3_freeState(t->hash);
 	free(t);
 	fetch_unref(f);
 	if (is_demand)
@@ -106,31 +104,37 @@ static void transfer_over(struct transfer *t, int status, const struct wd_err *e
 	transfer_free(t);
 }
 
-static int store_block_bytes(struct transfer *t, uint64_t offset, const unsigned char *data, size_t len)
+/* A whole block is in the buffer: into the cache file with it, in one write, with its hash. */
+static int store_block(struct transfer *t, uint32_t block)
 {
 	struct fetch *f = t->fetch;
+	uint64_t size = block_len(f, block);
+	int rc = object_pwrite(f->object, t->buffer, size, (uint64_t)block * WD_BLOCK_SIZE);
 
+	if (rc == 0)
+		rc = object_commit(f->object, block, XXH3_64bits(t->buffer, size));
+	if (rc < 0) {
+		t->is_refused = true;
+		return rc;
+	}
+	block_landed(t, block);
+	return 0;
+}
+
+/* curl gives 16 KiB at a time: gathered to blocks, since every write takes the file's lock. */
+static int gather_blocks(struct transfer *t, uint64_t offset, const unsigned char *data, size_t len)
+{
 	while (len > 0) {
 		uint32_t block = (uint32_t)(offset / WD_BLOCK_SIZE);
-		uint64_t start = (uint64_t)block * WD_BLOCK_SIZE, size = block_len(f, block);
-		size_t n = len < start + size - offset ? len : (size_t)(start + size - offset);
-		int rc;
+		uint64_t at = offset % WD_BLOCK_SIZE, size = block_len(t->fetch, block);
+		size_t n = len < size - at ? len : (size_t)(size - at);
 
-		if (offset == start)
-			XXH3_64bits_reset(t->hash);
-		rc = object_pwrite(f->object, data, n, offset);
-		if (rc < 0) {
-			t->is_refused = true;
-			return rc;
-		}
-		XXH3_64bits_update(t->hash, data, n);
-		if (offset + n == start + size) {
-			rc = object_commit(f->object, block, XXH3_64bits_digest(t->hash));
-			if (rc < 0) {
-				t->is_refused = true;
+		memcpy(t->buffer + at, data, n);
+		if (at + n == size) {
+			int rc = store_block(t, block);
+
+			if (rc < 0)
 				return rc;
-			}
-			block_landed(t, block);
 		}
 		offset += n;
 		data += n;
@@ -144,12 +148,12 @@ static int transfer_sink(void *arg, uint64_t offset, const void *data, size_t le
 	struct transfer *t = arg;
 
 	metric_add(METRIC_READ_ORIGIN, len);
-	if (!t->is_small)
-		return store_block_bytes(t, offset, data, len);
 	if (!t->buffer)
-		t->buffer = malloc(t->fetch->size);
+		t->buffer = malloc(t->is_small ? t->fetch->size : WD_BLOCK_SIZE);
 	if (!t->buffer)
 		return -ENOMEM;
+	if (!t->is_small)
+		return gather_blocks(t, offset, data, len);
 	memcpy(t->buffer + offset, data, len);
 	return 0;
 }
@@ -179,7 +183,8 @@ static void transfer_admitted(void *arg, int status)
 		transfer_over(t, status, NULL);
 		return;
 	}
-	origin_get(dataset_origin(t->fetch->dataset), &t->get);
+	if (fetcher_get(t->fetch->fetcher, dataset_origin(t->fetch->dataset), &t->get) < 0)
+		transfer_over(t, -ECANCELED, NULL);
 }
 
 void fetch_transfer_start(struct fetch *f, uint32_t first, uint32_t count, bool is_demand)
@@ -187,13 +192,10 @@ void fetch_transfer_start(struct fetch *f, uint32_t first, uint32_t count, bool 
 	struct transfer *t = calloc(1, sizeof(*t));
 	uint64_t end = (uint64_t)(first + count) * WD_BLOCK_SIZE;
 
-	if (t)
-		t->hash = XXH3_createState();
-	if (!t || !t->hash) {
+	if (!t) {
 		struct fetch_wait *over = NULL;
 		struct wd_err err = {ENOMEM, "fetch: out of memory"};
 
-		free(t);
 		wd_lock(&f->lock);
 		for (uint32_t i = 0; i < count; i++)
 			fetch_block_over_locked(f, first + i, -ENOMEM, &over);

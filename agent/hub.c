@@ -142,7 +142,7 @@ struct conn *hub_add(struct hub *h, int fd, int role, void *user)
 	}
 	c->hub = h;
 	c->fd = fd;
-	c->refs = 1;
+	c->refs = 2; /* the hub's and the caller's */
 	c->role = role;
 	c->user = user;
 	wd_mutex_init(&c->lock);
@@ -313,7 +313,7 @@ static void accept_all(struct hub *h)
 	int fd;
 
 	while ((fd = accept4(h->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
-		hub_add(h, fd, 0, NULL);
+		conn_unref(hub_add(h, fd, 0, NULL));
 }
 
 void hub_run(struct hub *h)

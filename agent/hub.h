@@ -33,7 +33,8 @@ void hub_run(struct hub *h);
 /* From any thread or a signal handler. */
 void hub_stop(struct hub *h);
 
-/* Adds a connected socket (owned from now on). `user` is the handlers'. Any thread. */
+/* Adds a connected socket (owned from now on). `user` is the handlers'. Any thread. The caller gets a
+ * reference of its own, since the peer may be gone before this returns. NULL: out of memory. */
 struct conn *hub_add(struct hub *h, int fd, int role, void *user);
 struct conn *conn_ref(struct conn *c);
 void conn_unref(struct conn *c);

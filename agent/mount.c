@@ -105,6 +105,26 @@ static int open_dataset(struct agent *a, struct mount *mnt, bool is_again, struc
 		err);
 }
 
+/* The socket of the server of the moment, in place of an earlier one. The connection holds a
+ * reference to the mount until it is closed. */
+static void set_server(struct mount *mnt, int fd)
+{
+	struct conn *c, *old;
+
+	mount_ref(mnt);
+	c = hub_add(mnt->agent->hub, fd, 0, mnt);
+	if (!c)
+		mount_unref(mnt);
+	wd_lock(&mnt->lock);
+	old = mnt->conn;
+	mnt->conn = c;
+	wd_unlock(&mnt->lock);
+	if (old) {
+		conn_drop(old);
+		conn_unref(old);
+	}
+}
+
 /* Takes the mount into the list, unless its id is there. */
 static int enlist(struct agent *a, struct mount *mnt, int server, struct wd_err *err)
 {
@@ -123,12 +143,7 @@ static int enlist(struct agent *a, struct mount *mnt, int server, struct wd_err 
 		close(server);
 		return wd_err_set(err, EEXIST, "mount %llx is already here", (unsigned long long)mnt->id);
 	}
-	mount_ref(mnt); /* the connection's */
-	struct conn *c = hub_add(a->hub, server, 0, mnt);
-
-	wd_lock(&mnt->lock);
-	mnt->conn = c ? conn_ref(c) : NULL;
-	wd_unlock(&mnt->lock);
+	set_server(mnt, server);
 	return 0;
 }
 
@@ -214,7 +229,6 @@ bool mount_on_server(struct agent *a, struct conn *keeper, struct wd_msg *m)
 	struct wd_rd r = wd_rd_start(m);
 	uint64_t id = wd_rd_u64(&r);
 	struct mount *mnt;
-	struct conn *c, *old;
 
 	if (!wd_rd_done(&r) || m->nfds != 1)
 		return false;
@@ -223,15 +237,8 @@ bool mount_on_server(struct agent *a, struct conn *keeper, struct wd_msg *m)
 		conn_reply_error(keeper, WD_MSG_MOUNT_SERVER, m->id, -ENOENT, "no such mount");
 		return true;
 	}
-	c = hub_add(a->hub, wd_msg_take_fd(m, 0), 0, mnt); /* the connection takes our reference */
-	wd_lock(&mnt->lock);
-	old = mnt->conn;
-	mnt->conn = c ? conn_ref(c) : NULL;
-	wd_unlock(&mnt->lock);
-	if (old) {
-		conn_drop(old);
-		conn_unref(old);
-	}
+	set_server(mnt, wd_msg_take_fd(m, 0));
+	mount_unref(mnt);
 	conn_reply_empty(keeper, WD_MSG_MOUNT_SERVER, m->id);
 	return true;
 }

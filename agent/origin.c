@@ -82,9 +82,14 @@ int origins_start(unsigned threads, unsigned max_transfers, struct wd_err *err)
 	return rc;
 }
 
-void origins_stop(void)
+void origins_interrupt(void)
 {
 	http_client_stop();
+}
+
+void origins_stop(void)
+{
+	origins_interrupt();
 	transfer_stop();
 	origin_file_stop();
 }

@@ -98,6 +98,8 @@ extern struct origin_stats origin_stats; /* of the whole process */
 /* Starts and stops the transfer threads and their connection pools; once per process. max_transfers
  * bounds the transfers under way; more wait in the queue, demand first. */
 int origins_start(unsigned threads, unsigned max_transfers, struct wd_err *err);
+/* Ends the blocking calls (list, probe, stat, check) with -ECANCELED, those to come too. */
+void origins_interrupt(void);
 void origins_stop(void);
 
 /* Opens URL: file:///dir, http(s)://host/path/, s3://bucket/prefix. An unknown scheme's error lists

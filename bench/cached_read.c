@@ -4,11 +4,11 @@
  *
  *	bench-cached-read --native DIR --mount DIR [--rounds N] [--evict]
  *
- * Both directories hold `big` and `part-00` ... `part-31`. Each round of a test runs it on both sides, the
- * one that goes first changing from round to round; a figure is the median of the rounds' ratios. Files
- * are opened afresh in each round. Nothing is dropped between rounds; with --evict, instead, the
- * mount's own pages are dropped (posix_fadvise) before each of its turns, so that reads reach the server.
- * The last two lines are "random4k R" and "ratio R", the worst of the others.
+ * Both directories hold `big` and `part-00` ... `part-31`. Each round of a test runs it on both
+ *sides, the one that goes first changing from round to round; a figure is the median of the rounds'
+ *ratios. Files are opened afresh in each round. Nothing is dropped between rounds; with --evict,
+ *instead, the mount's own pages are dropped (posix_fadvise) before each of its turns, so that reads
+ *reach the server. The last two lines are "random4k R" and "ratio R", the worst of the others.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -218,8 +218,8 @@ static double compare(const struct test *test, const struct side sides[2], int r
 	double ratio = median(ratios, (size_t)rounds);
 
 	printf("%-24s %10.0f %10.0f %8.3f  [%.3f - %.3f]\n", test->name,
-		median(speeds[0], (size_t)rounds), median(speeds[1], (size_t)rounds), ratio, ratios[0],
-		ratios[rounds - 1]);
+		median(speeds[0], (size_t)rounds), median(speeds[1], (size_t)rounds), ratio,
+		ratios[0], ratios[rounds - 1]);
 	fflush(stdout);
 	return ratio;
 }

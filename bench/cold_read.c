@@ -5,9 +5,9 @@
  *	bench-cold-read get --connections N --range BYTES --size BYTES [--out DIR] URL...
  *	bench-cold-read read FILE...
  *
- * get: what a tuned client can do: ranged GETs of all URLs (each --size bytes) from one queue over N
- * connections, one libcurl multi with 512 KiB buffers, written to preallocated files in DIR, or thrown
- * away. read: one thread per file, 1 MiB reads. Both print "MB/s CPU-seconds" of their own.
+ * get: what a tuned client can do: ranged GETs of all URLs (each --size bytes) from one queue over
+ *N connections, one libcurl multi with 512 KiB buffers, written to preallocated files in DIR, or
+ *thrown away. read: one thread per file, 1 MiB reads. Both print "MB/s CPU-seconds" of their own.
  */
 #include <curl/curl.h>
 #include <errno.h>
@@ -41,8 +41,8 @@ static double cpu_seconds(void)
 	struct rusage u;
 
 	getrusage(RUSAGE_SELF, &u);
-	return (double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec / 1e6 + (double)u.ru_stime.tv_sec +
-	       (double)u.ru_stime.tv_usec / 1e6;
+	return (double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec / 1e6 +
+	       (double)u.ru_stime.tv_sec + (double)u.ru_stime.tv_usec / 1e6;
 }
 
 static size_t take(char *data, size_t one, size_t len, void *arg)

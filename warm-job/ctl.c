@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * warpdrive-ctl: the command line of WarpDrive. This file is the table of subcommands and the choice
- * among them; a subcommand lives in ctl_<name>.c.
+ * warpdrive-ctl: the command line of WarpDrive. This file is the table of subcommands and the
+ * choice among them; a subcommand lives in ctl_<name>.c.
  */
 #include "warm-job/ctl.h"
 
@@ -12,6 +12,7 @@
 
 static enum ctl_exit help(const struct ctl_command *self, int argc, char **argv);
 
+/* clang-format off */
 static const struct ctl_command commands[] = {
 	{"mount", "URL DIR [-o OPTION,...]", "mount a dataset on a directory",
 		"URL is one of\n"
@@ -57,6 +58,7 @@ static const struct ctl_command commands[] = {
 		ctl_version, NULL},
 	{"help", "[COMMAND]", "show this list, or the help of one command", "", help, NULL},
 };
+/* clang-format on */
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static const struct ctl_command *find(const char *name)
@@ -71,7 +73,8 @@ static const struct ctl_command *find(const char *name)
 static void overview(FILE *out)
 {
 	fprintf(out, "usage: warpdrive-ctl COMMAND ...\n\n"
-		     "WarpDrive mounts datasets in object storage as directories, with a local cache.\n\n");
+		     "WarpDrive mounts datasets in object storage as directories, with a local "
+		     "cache.\n\n");
 	for (size_t i = 0; i < NCOMMANDS; i++)
 		fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
 	fprintf(out, "\n`warpdrive-ctl COMMAND --help` tells more about one command.\n"
@@ -105,7 +108,8 @@ int main(int argc, char **argv)
 		!strcmp(argv[1], "--version") ? find("version") : find(argv[1]);
 
 	if (!command) {
-		ctl_error("unknown command '%s': `warpdrive-ctl help` lists the known ones", argv[1]);
+		ctl_error(
+			"unknown command '%s': `warpdrive-ctl help` lists the known ones", argv[1]);
 		return CTL_USAGE;
 	}
 	return command->run(command, argc - 1, argv + 1);

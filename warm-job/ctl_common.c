@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What every subcommand needs: messages for the user, the paths of the sockets, and the status call.
+ * What every subcommand needs: messages for the user, the paths of the sockets, and the status
+ * call.
  */
 #include "warm-job/ctl.h"
 
@@ -83,7 +84,8 @@ int ctl_run_path(const char *run_dir, const char *name, char out[108], struct wd
 	_Static_assert(sizeof(((struct sockaddr_un *)NULL)->sun_path) == 108, "size of sun_path");
 	if (snprintf(out, 108, "%s/%s", run_dir, name) >= 108)
 		return wd_err_set(err, ENAMETOOLONG,
-			"run directory '%s': too long for a socket's address: choose one of at most %zu bytes",
+			"run directory '%s': too long for a socket's address: choose one of at "
+			"most %zu bytes",
 			run_dir, 106 - strlen(name));
 	return 0;
 }

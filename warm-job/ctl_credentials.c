@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds S3 credentials. The file is the INI dialect of the AWS tools: "[profile]" lines, "key = value"
- * lines, comments with # or ; at the start of a line. Values are wiped before they are freed.
+ * Finds S3 credentials. The file is the INI dialect of the AWS tools: "[profile]" lines, "key =
+ * value" lines, comments with # or ; at the start of a line. Values are wiped before they are
+ * freed.
  */
 #include "warm-job/ctl_credentials.h"
 
@@ -101,9 +102,11 @@ int ctl_credentials_read(const char *path, const char *profile,
 	}
 	ctl_credentials_release(&c);
 	if (!is_found)
-		return wd_err_set(err, ENOENT, "credentials file '%s': has no profile '%s'", path, profile);
+		return wd_err_set(
+			err, ENOENT, "credentials file '%s': has no profile '%s'", path, profile);
 	return wd_err_set(err, ENOENT,
-		"credentials file '%s', profile '%s': aws_access_key_id or aws_secret_access_key is missing",
+		"credentials file '%s', profile '%s': aws_access_key_id or aws_secret_access_key "
+		"is missing",
 		path, profile);
 }
 
@@ -139,8 +142,8 @@ int ctl_credentials_find(struct ctl_credentials *ret_credentials, struct wd_err 
 
 	snprintf(path, sizeof(path), "%s/.aws/credentials", home ? home : "");
 
-	int r = ctl_credentials_read(file ? file : path, profile ? profile : "default", ret_credentials,
-		err);
+	int r = ctl_credentials_read(
+		file ? file : path, profile ? profile : "default", ret_credentials, err);
 
 	if (r == -ENOENT && !file && !profile)
 		return wd_err_set(err, ENOENT,

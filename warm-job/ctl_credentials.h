@@ -2,8 +2,9 @@
 #ifndef WD_WARM_JOB_CTL_CREDENTIALS_H
 #define WD_WARM_JOB_CTL_CREDENTIALS_H
 /*
- * Where `mount s3://...` takes its keys from: the environment, else a profile of the shared credentials
- * file that other S3 tools use. The values stay in memory and go to the agent over its socket.
+ * Where `mount s3://...` takes its keys from: the environment, else a profile of the shared
+ * credentials file that other S3 tools use. The values stay in memory and go to the agent over its
+ * socket.
  */
 #include "common/err.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Starts a private agent and keeper: binaries from beside this one (else from PATH), their own session,
- * output appended to <run dir>/agent.log and keeper.log. `--exit-when-idle` lets them end with their
- * last mount. Readiness is a byte on a pipe, death is its end of file.
+ * Starts a private agent and keeper: binaries from beside this one (else from PATH), their own
+ * session, output appended to <run dir>/agent.log and keeper.log. `--exit-when-idle` lets them end
+ * with their last mount. Readiness is a byte on a pipe, death is its end of file.
  */
 #include "warm-job/ctl_daemons.h"
 
@@ -124,8 +124,8 @@ static int spawn(const char *program, char *const argv[], int log_fd, int ready_
 	sigfillset(&all);
 	posix_spawnattr_setsigmask(&attr, &none);
 	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setflags(&attr,
-		POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setflags(
+		&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 
 	int code = posix_spawnp(ret_pid, program, &actions, &attr, argv, environ);
 
@@ -187,8 +187,8 @@ static int wait_ready(int fd)
 	}
 }
 
-static void describe_death(const char *name, pid_t pid, const char *log_path, off_t offset,
-	struct wd_err *err)
+static void describe_death(
+	const char *name, pid_t pid, const char *log_path, off_t offset, struct wd_err *err)
 {
 	char words[400];
 	int status = 0;
@@ -203,13 +203,15 @@ static void describe_death(const char *name, pid_t pid, const char *log_path, of
 	bool is_named = !strncmp(words, name, len) && !strncmp(words + len, ": ", 2);
 
 	if (*words)
-		wd_err_set(err, ECHILD, "%s did not start: %s", name, is_named ? words + len + 2 : words);
+		wd_err_set(err, ECHILD, "%s did not start: %s", name,
+			is_named ? words + len + 2 : words);
 	else if (WIFSIGNALED(status))
-		wd_err_set(err, ECHILD, "%s did not start: ended by signal %d: its log is '%s'", name,
-			WTERMSIG(status), log_path);
+		wd_err_set(err, ECHILD, "%s did not start: ended by signal %d: its log is '%s'",
+			name, WTERMSIG(status), log_path);
 	else
-		wd_err_set(err, ECHILD, "%s did not start: it left with exit code %d: its log is '%s'",
-			name, WEXITSTATUS(status), log_path);
+		wd_err_set(err, ECHILD,
+			"%s did not start: it left with exit code %d: its log is '%s'", name,
+			WEXITSTATUS(status), log_path);
 }
 
 static int start_one(const char *name, const char *log_name, const char *run_dir,
@@ -249,7 +251,8 @@ static int start_one(const char *name, const char *log_name, const char *run_dir
 	r = spawn(program, (char *const *)argv, log_fd, pipe_fds[1], &pid);
 	close(pipe_fds[1]);
 	if (r < 0)
-		return wd_err_sys(err, -r, "start '%s' (looked beside this program and in PATH)", name);
+		return wd_err_sys(
+			err, -r, "start '%s' (looked beside this program and in PATH)", name);
 	r = wait_ready(ready_read);
 	if (r < 0) {
 		describe_death(name, pid, log_path, offset, err);
@@ -269,7 +272,8 @@ static int start_if_missing(const char *name, const char *socket_name, const cha
 		return r;
 	if (answers(socket_path, &error, err)) {
 		if (*extra)
-			ctl_warn("%s runs already in '%s': '%s' and other options for a new one are not "
+			ctl_warn("%s runs already in '%s': '%s' and other options for a new one "
+				 "are not "
 				 "applied",
 				name, run_dir, *extra);
 		return 0;
@@ -299,8 +303,8 @@ int ctl_daemons_start(struct ctl_daemons *d, struct wd_err *err)
 		if (errno != EINTR)
 			return wd_err_sys(err, errno, "lock '%s'", path);
 	}
-	r = start_if_missing("warpdrive-agent", "agent.sock", "agent.log", d->run_dir, d->agent_args,
-		&d->agent_pid, err);
+	r = start_if_missing("warpdrive-agent", "agent.sock", "agent.log", d->run_dir,
+		d->agent_args, &d->agent_pid, err);
 	if (r == 0)
 		r = start_if_missing("warpdrive-keeper", "keeper.sock", "keeper.log", d->run_dir,
 			d->keeper_args, &d->keeper_pid, err);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * `warpdrive-ctl mount`: checks what can be checked here (the shape of the URL and the options, the
- * mountpoint, that there are credentials), starts private daemons where none run, and asks the keeper.
- * The description that travels is JSON: url, target, options, credentials. The keeper passes it on
- * unread; the agent checks every word of it.
+ * mountpoint, that there are credentials), starts private daemons where none run, and asks the
+ * keeper. The description that travels is JSON: url, target, options, credentials. The keeper
+ * passes it on unread; the agent checks every word of it.
  */
 #include "warm-job/ctl.h"
 
@@ -104,7 +104,8 @@ static int check_target(struct mount_request *q, struct wd_err *err)
 		return wd_err_set(err, ENOTDIR, "mountpoint is not a directory: name a directory");
 	if (stx.stx_attributes & stx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT)
 		return wd_err_set(err, EBUSY,
-			"mountpoint busy, something is mounted there: unmount it first, or choose another");
+			"mountpoint busy, something is mounted there: unmount it first, or choose "
+			"another");
 	return 0;
 }
 
@@ -145,7 +146,8 @@ static int make_description(struct mount_request *q, char **ret_text, struct wd_
 			json_object_set_new(keys, "access_key", json_string(c.access_key));
 			json_object_set_new(keys, "secret_key", json_string(c.secret_key));
 			if (c.session_token)
-				json_object_set_new(keys, "session_token", json_string(c.session_token));
+				json_object_set_new(
+					keys, "session_token", json_string(c.session_token));
 		}
 	}
 	json_t *d = json_pack("{s:s, s:s, s:O, s:O}", "url", q->url, "target", q->target, "options",
@@ -249,8 +251,8 @@ static bool add_daemon_arg(const char **args, const char *name, const char *valu
 	return args[n] && value;
 }
 
-static enum ctl_exit parse(const struct ctl_command *self, int argc, char **argv,
-	struct mount_request *q)
+static enum ctl_exit parse(
+	const struct ctl_command *self, int argc, char **argv, struct mount_request *q)
 {
 	struct wd_err err = WD_ERR_INIT;
 	const char *run_dir = NULL;
@@ -268,8 +270,8 @@ static enum ctl_exit parse(const struct ctl_command *self, int argc, char **argv
 			break;
 		case OPT_AGENT:
 		case OPT_KEEPER:
-			if (!add_daemon_arg(c == OPT_AGENT ? q->daemons.agent_args
-							   : q->daemons.keeper_args,
+			if (!add_daemon_arg(
+				    c == OPT_AGENT ? q->daemons.agent_args : q->daemons.keeper_args,
 				    long_options[index].name, optarg))
 				return ctl_usage(self, "too many options for the agent");
 			break;
@@ -280,12 +282,14 @@ static enum ctl_exit parse(const struct ctl_command *self, int argc, char **argv
 		}
 	}
 	if (argc - optind != 2)
-		return ctl_usage(self, "%s", argc - optind < 2 ? "needs a URL and a directory"
-							       : "takes one URL and one directory");
+		return ctl_usage(self, "%s",
+			argc - optind < 2 ? "needs a URL and a directory"
+					  : "takes one URL and one directory");
 	q->url = argv[optind];
 	q->dir = argv[optind + 1];
 	if (!strstr(q->url, "://"))
-		return ctl_usage(self, "'%s' is not a URL: write s3://, http(s):// or file:///", q->url);
+		return ctl_usage(
+			self, "'%s' is not a URL: write s3://, http(s):// or file:///", q->url);
 	q->daemons.run_dir = absolute(ctl_run_dir(run_dir));
 	return CTL_DONE;
 }

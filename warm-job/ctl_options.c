@@ -29,7 +29,8 @@ static const struct option_row rows[] = {
 	{"dir-mode", "OCTAL", "permissions of directories, default 0555"},
 	{"metadata-ttl", "TIME", "how long names and attributes are believed, default 60s"},
 	{"negative-ttl", "TIME", "how long a missing name is believed missing, default 5s"},
-	{"no-passthrough", NULL, "reads go through the FUSE server even where the kernel could do without"},
+	{"no-passthrough", NULL,
+		"reads go through the FUSE server even where the kernel could do without"},
 	{"ro", NULL, "read-only; every mount is, the word is accepted for mount(8)'s sake"},
 };
 #define NROWS (sizeof(rows) / sizeof(rows[0]))
@@ -49,9 +50,10 @@ static int refuse_unknown(const char *key, struct wd_err *err)
 	size_t len = 0;
 
 	for (size_t i = 0; i < NROWS && len < sizeof(known); i++)
-		len += (size_t)snprintf(known + len, sizeof(known) - len, "%s%s", i ? ", " : "",
-			rows[i].key);
-	return wd_err_set(err, EINVAL, "option '%.64s': unknown: the known ones are %s", key, known);
+		len += (size_t)snprintf(
+			known + len, sizeof(known) - len, "%s%s", i ? ", " : "", rows[i].key);
+	return wd_err_set(
+		err, EINVAL, "option '%.64s': unknown: the known ones are %s", key, known);
 }
 
 static int add_one(char *item, json_t *options, struct wd_err *err)
@@ -66,10 +68,11 @@ static int add_one(char *item, json_t *options, struct wd_err *err)
 	if (!row)
 		return refuse_unknown(item, err);
 	if (row->value && (!value || !*value))
-		return wd_err_set(err, EINVAL, "option '%s': needs a value: write %s=%s", item, item,
-			row->value);
+		return wd_err_set(err, EINVAL, "option '%s': needs a value: write %s=%s", item,
+			item, row->value);
 	if (!row->value && value && strcmp(value, "true") && strcmp(value, "false"))
-		return wd_err_set(err, EINVAL, "option '%s': is a flag: leave '=%s' away", item, value);
+		return wd_err_set(
+			err, EINVAL, "option '%s': is a flag: leave '=%s' away", item, value);
 
 	json_t *text = json_string(value ? value : "true");
 

@@ -12,7 +12,8 @@
 #include "common/err.h"
 
 /* Adds what `text` says to the JSON object `options` (key -> string; a flag is "true"). A backslash
- * takes the meaning from the comma behind it. -EINVAL names the key; an unknown one lists the known. */
+ * takes the meaning from the comma behind it. -EINVAL names the key; an unknown one lists the
+ * known. */
 int ctl_options_parse(const char *text, json_t *options, struct wd_err *err);
 /* True when the flag `key` is set in `options`. */
 bool ctl_options_flag(const json_t *options, const char *key);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `warpdrive-ctl status`: asks agent and keeper, joins their answers by mount id, and prints tables or
- * JSON. Every field is taken as possibly missing: a daemon may be older or newer than this program.
+ * `warpdrive-ctl status`: asks agent and keeper, joins their answers by mount id, and prints tables
+ * or JSON. Every field is taken as possibly missing: a daemon may be older or newer than this
+ * program.
  */
 #include "warm-job/ctl_status.h"
 
@@ -183,7 +184,8 @@ static void print_cache(const json_t *merged, FILE *out)
 
 	if (!cache)
 		return;
-	percent(number_of(cache, "used_bytes"), number_of(cache, "limit_bytes"), share, sizeof(share));
+	percent(number_of(cache, "used_bytes"), number_of(cache, "limit_bytes"), share,
+		sizeof(share));
 	fprintf(out, "cache %s: %s of %s used (%s), %llu objects, %s free on the disk%s\n",
 		text_of(cache, "dir"),
 		wd_format_size(number_of(cache, "used_bytes"), used, sizeof(used)),
@@ -241,7 +243,8 @@ static enum ctl_exit report(const char *run_dir, bool as_json)
 	enum ctl_exit code = agent && keeper ? CTL_DONE : agent || keeper ? CTL_PARTLY : CTL_FAILED;
 
 	if (is_absent(agent_status) && is_absent(keeper_status)) {
-		ctl_error("status: no agent and no keeper run in '%s': `warpdrive-ctl mount` starts them, "
+		ctl_error("status: no agent and no keeper run in '%s': `warpdrive-ctl mount` "
+			  "starts them, "
 			  "--run-dir names another place",
 			run_dir);
 		return CTL_FAILED;

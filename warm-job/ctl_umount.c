@@ -52,8 +52,8 @@ static int absolute(const char *dir, char out[PATH_MAX], struct wd_err *err)
 	return 0;
 }
 
-static int umount_one(int sock, struct wd_msg *m, const char *target, uint32_t flags,
-	struct wd_err *err)
+static int umount_one(
+	int sock, struct wd_msg *m, const char *target, uint32_t flags, struct wd_err *err)
 {
 	wd_msg_start(m, WD_MSG_UMOUNT, 1);
 	wd_put_str(m, target);
@@ -64,10 +64,12 @@ static int umount_one(int sock, struct wd_msg *m, const char *target, uint32_t f
 	wd_msg_close_fds(m);
 	if (r == -EBUSY)
 		return wd_err_set(err, EBUSY,
-			"busy: end what uses it (`fuser -vm %s` lists it), or detach it with --force", target);
+			"busy: end what uses it (`fuser -vm %s` lists it), or detach it with "
+			"--force",
+			target);
 	if (r == -ENOENT || r == -EINVAL)
-		return wd_err_set(err, ENOENT,
-			"not a WarpDrive mount: `warpdrive-ctl status` lists them");
+		return wd_err_set(
+			err, ENOENT, "not a WarpDrive mount: `warpdrive-ctl status` lists them");
 	return r;
 }
 
@@ -76,7 +78,8 @@ static bool was_symlink_resolved(const char *dir, const char *tried, char out[PA
 	return realpath(dir, out) && strcmp(out, tried) != 0;
 }
 
-static int umount_dir(int sock, struct wd_msg *m, const char *dir, uint32_t flags, struct wd_err *err)
+static int umount_dir(
+	int sock, struct wd_msg *m, const char *dir, uint32_t flags, struct wd_err *err)
 {
 	char target[PATH_MAX], resolved[PATH_MAX];
 	int r = absolute(dir, target, err);
@@ -100,7 +103,8 @@ static enum ctl_exit umount_all(const char *run_dir, int n, char **dirs, uint32_
 		sock = wd_client_connect(path, WD_ROLE_CTL, &err);
 	if (sock == -ENOENT || sock == -ECONNREFUSED)
 		wd_err_set(&err, ENOENT,
-			"no keeper runs in '%s', so nothing is mounted by it: --run-dir names another",
+			"no keeper runs in '%s', so nothing is mounted by it: --run-dir names "
+			"another",
 			run_dir);
 	if (sock < 0) {
 		ctl_error("umount '%s': %s", dirs[0], err.msg);

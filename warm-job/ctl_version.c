@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `warpdrive-ctl version`: its own version, and those of the daemons that run. A daemon that does not run
- * is no fault.
+ * `warpdrive-ctl version`: its own version, and those of the daemons that run. A daemon that does
+ * not run is no fault.
  */
 #include "warm-job/ctl.h"
 

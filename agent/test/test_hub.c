@@ -87,7 +87,7 @@ static int join_hub(struct fixture *f)
 	int pair[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-	assert_non_null(hub_add(f->hub, pair[0], 0, NULL));
+	conn_unref(hub_add(f->hub, pair[0], 0, NULL));
 	return pair[1];
 }
 

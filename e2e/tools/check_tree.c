@@ -2,14 +2,15 @@
 /*
  * Compares a directory with a manifest: names, sizes and the sha256 of every file.
  *
- *	e2e-check-tree [--threads N] [--names-only | --sizes-only | --read-only] [--omit FILE] [--no-walk]
+ *	e2e-check-tree [--threads N] [--names-only | --sizes-only | --read-only] [--omit FILE]
+ *[--no-walk]
  *		[--quiet] DIR MANIFEST
  *
  * The walk finds what is there (one thread, readdir and stat), N threads read and hash. Every
- * difference is one line: missing, unexpected, size, bytes, error. --omit names files (one per line,
- * escaped like the manifest) that may not be there. --no-walk opens the manifest's names without ever
- * listing a directory. --sizes-only stats, --read-only reads without hashing.
- * The last line is "N files, N bytes, T s, R MB/s, N differences"; exit code 1 when there are any.
+ * difference is one line: missing, unexpected, size, bytes, error. --omit names files (one per
+ *line, escaped like the manifest) that may not be there. --no-walk opens the manifest's names
+ *without ever listing a directory. --sizes-only stats, --read-only reads without hashing. The last
+ *line is "N files, N bytes, T s, R MB/s, N differences"; exit code 1 when there are any.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -42,9 +43,9 @@ static size_t *table; /* open addressing over indices + 1 */
 static size_t table_mask;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static long differences;	/* under lock */
-static size_t next_file;	/* under lock */
-static uint64_t bytes_read;	/* under lock */
+static long differences;    /* under lock */
+static size_t next_file;    /* under lock */
+static uint64_t bytes_read; /* under lock */
 static enum work work = WORK_HASH;
 static bool does_walk = true;
 static int root = -1;

@@ -164,12 +164,14 @@ static void make_sizes(uint64_t big)
 
 static void make_names(bool plain)
 {
-	static const char *const odd[] = {"with space", " leading space", "trailing space ", "tab\there",
-		"new\nline", "two\n\nlines\n", ".hidden", "..two-dots", "...", "trailing.", "-rf", "--help",
-		"quote'single", "quote\"double", "back\\slash", "percent%20%2F%00", "plus+and&question?hash#",
-		"semi;colon:at@eq=", "star*[x]{y}", "dollar$(x)`y`", "<xml>&amp;", "~tilde", "control\x01\x1f",
-		"\xc3\xbcml\xc3\xa4ut", "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e", "\xf0\x9f\x9a\x80 rocket",
-		"e\xcc\x81 decomposed", "\xd8\xb9\xd8\xb1\xd8\xa8\xd9\x8a", "CON", "index.html", "a|b", "a,b"};
+	static const char *const odd[] = {"with space", " leading space", "trailing space ",
+		"tab\there", "new\nline", "two\n\nlines\n", ".hidden", "..two-dots", "...",
+		"trailing.", "-rf", "--help", "quote'single", "quote\"double", "back\\slash",
+		"percent%20%2F%00", "plus+and&question?hash#", "semi;colon:at@eq=", "star*[x]{y}",
+		"dollar$(x)`y`", "<xml>&amp;", "~tilde", "control\x01\x1f", "\xc3\xbcml\xc3\xa4ut",
+		"\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e", "\xf0\x9f\x9a\x80 rocket",
+		"e\xcc\x81 decomposed", "\xd8\xb9\xd8\xb1\xd8\xa8\xd9\x8a", "CON", "index.html",
+		"a|b", "a,b"};
 	char path[300];
 
 	make_dir("names");

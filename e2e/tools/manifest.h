@@ -12,7 +12,8 @@
 
 #define SHA256_TEXT 65
 
-static inline void manifest_write(FILE *out, const char *path, unsigned long long size, const char *sha)
+static inline void manifest_write(
+	FILE *out, const char *path, unsigned long long size, const char *sha)
 {
 	for (const char *p = path; *p; p++) {
 		unsigned char c = (unsigned char)*p;

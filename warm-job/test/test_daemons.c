@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Starting private daemons, with shell scripts in PATH in their place: the test's own directory has no
- * warpdrive-agent beside it.
+ * Starting private daemons, with shell scripts in PATH in their place: the test's own directory has
+ * no warpdrive-agent beside it.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -86,7 +86,8 @@ static void daemons_get_their_arguments_and_are_ended_on_request(void **state)
 	struct wd_err err = WD_ERR_INIT;
 	char path[128], line[512];
 
-	write_script("warpdrive-agent", "echo \"$*\" >\"$2/args\"; echo >&3; exec 3>&-; exec sleep 1000");
+	write_script("warpdrive-agent",
+		"echo \"$*\" >\"$2/args\"; echo >&3; exec 3>&-; exec sleep 1000");
 	write_script("warpdrive-keeper", "echo >&3; exec 3>&-; exec sleep 1000");
 	assert_int_equal(ctl_daemons_start(&d, &err), 0);
 	assert_true(d.agent_pid > 0 && d.keeper_pid > 0);
@@ -116,7 +117,8 @@ static void when_the_keeper_fails_the_agent_is_not_left_behind(void **state)
 	char path[128];
 	int pid = 0;
 
-	write_script("warpdrive-agent", "echo $$ >\"$2/pid\"; echo >&3; exec 3>&-; exec sleep 1000");
+	write_script(
+		"warpdrive-agent", "echo $$ >\"$2/pid\"; echo >&3; exec 3>&-; exec sleep 1000");
 	write_script("warpdrive-keeper", "echo 'not allowed here' >&2; exit 1");
 	assert_int_equal(ctl_daemons_start(&d, &err), -ECHILD);
 	assert_non_null(strstr(err.msg, "warpdrive-keeper did not start: not allowed here"));

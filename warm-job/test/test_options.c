@@ -20,7 +20,8 @@ static void keys_and_flags_become_strings(void **state)
 	json_t *options = json_object();
 	struct wd_err err = WD_ERR_INIT;
 
-	assert_int_equal(ctl_options_parse("region=eu-1,path-style,anonymous=false", options, &err), 0);
+	assert_int_equal(
+		ctl_options_parse("region=eu-1,path-style,anonymous=false", options, &err), 0);
 	assert_string_equal(value(options, "region"), "eu-1");
 	assert_string_equal(value(options, "path-style"), "true");
 	assert_true(ctl_options_flag(options, "path-style"));

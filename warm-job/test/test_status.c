@@ -81,8 +81,8 @@ static void the_table_shows_mount_dataset_and_cache(void **state)
 
 static void a_daemon_that_is_missing_or_odd_is_no_crash(void **state)
 {
-	json_t *a = agent(), *odd = json_loads("{\"mounts\":{\"a\":1},\"cache\":3,\"datasets\":[1]}", 0,
-					 NULL);
+	json_t *a = agent(),
+	       *odd = json_loads("{\"mounts\":{\"a\":1},\"cache\":3,\"datasets\":[1]}", 0, NULL);
 	json_t *no_keeper = ctl_status_merge(a, NULL);
 	json_t *no_agent = ctl_status_merge(NULL, odd);
 	json_t *strange = ctl_status_merge(odd, odd);
