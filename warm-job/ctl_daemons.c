@@ -22,8 +22,8 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "common/proto.h"
 #include "warm-job/ctl.h"
+#include "warm-job/ctl_probe.h"
 
 #define READY_FD 3
 #define LOG_KEEP_BYTES (8 << 20)
@@ -51,20 +51,6 @@ static int make_dirs(const char *path, struct wd_err *err)
 		if (!kept)
 			return 0;
 	}
-}
-
-static bool answers(const char *socket_path, int *ret_error, struct wd_err *err)
-{
-	int sock = wd_client_connect(socket_path, WD_ROLE_CTL, err);
-
-	*ret_error = 0;
-	if (sock >= 0) {
-		close(sock);
-		return true;
-	}
-	if (sock != -ENOENT && sock != -ECONNREFUSED)
-		*ret_error = sock;
-	return false;
 }
 
 /* "<directory of this program>/<name>" when it is there, else the bare name for PATH. */
@@ -263,31 +249,37 @@ static int start_one(const char *name, const char *log_name, const char *run_dir
 }
 
 static int start_if_missing(const char *name, const char *socket_name, const char *log_name,
-	const char *run_dir, const char *const *extra, pid_t *ret_pid, struct wd_err *err)
+	const char *run_dir, const char *const *extra, pid_t *pid, int *ret_pidfd,
+	struct wd_err *err)
 {
 	char socket_path[108];
-	int error, r = ctl_run_path(run_dir, socket_name, socket_path, err);
+	int r = ctl_run_path(run_dir, socket_name, socket_path, err);
 
+	if (r == 0)
+		r = ctl_probe(socket_path, ret_pidfd, err);
 	if (r < 0)
 		return r;
-	if (answers(socket_path, &error, err)) {
-		if (*extra)
+	if (r > 0) {
+		if (*extra && *pid == 0)
 			ctl_warn("%s runs already in '%s': '%s' and other options for a new one "
-				 "are not "
-				 "applied",
+				 "are not applied",
 				name, run_dir, *extra);
 		return 0;
 	}
-	if (error)
-		return error;
-	return start_one(name, log_name, run_dir, extra, ret_pid, err);
+	/* one that was started here and has ended already */
+	if (*pid > 0)
+		waitpid(*pid, NULL, 0);
+	*pid = 0;
+	r = start_one(name, log_name, run_dir, extra, pid, err);
+	*ret_pidfd = r == 0 ? (int)syscall(SYS_pidfd_open, *pid, 0) : -1;
+	return r;
 }
 
-int ctl_daemons_start(struct ctl_daemons *d, struct wd_err *err)
+int ctl_daemons_lock(struct ctl_daemons *d, struct wd_err *err)
 {
 	char path[108];
 
-	d->lock_fd = -1;
+	d->lock_fd = d->agent_pidfd = -1;
 	d->agent_pid = d->keeper_pid = 0;
 
 	int r = make_dirs(d->run_dir, err);
@@ -303,13 +295,30 @@ int ctl_daemons_start(struct ctl_daemons *d, struct wd_err *err)
 		if (errno != EINTR)
 			return wd_err_sys(err, errno, "lock '%s'", path);
 	}
-	r = start_if_missing("warpdrive-agent", "agent.sock", "agent.log", d->run_dir,
-		d->agent_args, &d->agent_pid, err);
+	return 0;
+}
+
+static void close_pidfd(struct ctl_daemons *d)
+{
+	if (d->agent_pidfd >= 0)
+		close(d->agent_pidfd);
+	d->agent_pidfd = -1;
+}
+
+int ctl_daemons_start(struct ctl_daemons *d, struct wd_err *err)
+{
+	int keeper_pidfd = -1;
+
+	close_pidfd(d);
+
+	int r = start_if_missing("warpdrive-agent", "agent.sock", "agent.log", d->run_dir,
+		d->agent_args, &d->agent_pid, &d->agent_pidfd, err);
+
 	if (r == 0)
 		r = start_if_missing("warpdrive-keeper", "keeper.sock", "keeper.log", d->run_dir,
-			d->keeper_args, &d->keeper_pid, err);
-	if (r < 0)
-		ctl_daemons_done(d, true);
+			d->keeper_args, &d->keeper_pid, &keeper_pidfd, err);
+	if (keeper_pidfd >= 0)
+		close(keeper_pidfd);
 	return r;
 }
 
@@ -336,6 +345,7 @@ void ctl_daemons_done(struct ctl_daemons *d, bool stop)
 		end_child(d->agent_pid);
 		d->keeper_pid = d->agent_pid = 0;
 	}
+	close_pidfd(d);
 	if (d->lock_fd >= 0)
 		close(d->lock_fd);
 	d->lock_fd = -1;

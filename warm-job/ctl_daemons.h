@@ -24,13 +24,16 @@ struct ctl_daemons {
 	const char *agent_args[CTL_DAEMON_ARGS_MAX];
 	const char *keeper_args[CTL_DAEMON_ARGS_MAX];
 
-	/* set by ctl_daemons_start */
+	/* set by ctl_daemons_lock and ctl_daemons_start */
 	int lock_fd;
-	pid_t agent_pid, keeper_pid; /* 0: was running already */
+	pid_t agent_pid, keeper_pid; /* 0: not started here */
+	int agent_pidfd;	     /* readable when the agent ends; -1: not known */
 };
 
-/* Takes the lock and starts what does not answer: the agent, then the keeper. On failure nothing
- * that was started here is left running, and the text ends with the daemon's own last words. */
+/* Makes the run directory and takes the lock; the first thing to do with a struct ctl_daemons. */
+int ctl_daemons_lock(struct ctl_daemons *d, struct wd_err *err);
+/* Starts what does not answer: the agent, then the keeper. May be called again when one has gone.
+ * The text of a failure ends with the daemon's own last words. */
 int ctl_daemons_start(struct ctl_daemons *d, struct wd_err *err);
 /* Gives up the lock; with `stop` the daemons started here are ended and waited for first. */
 void ctl_daemons_done(struct ctl_daemons *d, bool stop);

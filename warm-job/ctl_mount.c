@@ -12,6 +12,7 @@
 #include <getopt.h>
 #include <jansson.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,16 +163,63 @@ static int make_description(struct mount_request *q, char **ret_text, struct wd_
 	return 0;
 }
 
-static int ask_keeper(struct mount_request *q, const char *description, struct wd_err *err)
+/* Waits for the keeper's answer, and brings up another agent when the one it would ask has ended.
+ */
+static int wait_answer(int sock, struct ctl_daemons *d, struct wd_err *err)
+{
+	for (;;) {
+		struct pollfd p[2] = {
+			{.fd = sock, .events = POLLIN}, {.fd = d->agent_pidfd, .events = POLLIN}};
+
+		/* no limit here: keeper and agent have their own, and ^C is the user's */
+		if (poll(p, 2, -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return wd_err_sys(err, errno, "wait for the keeper");
+		}
+		if (p[0].revents)
+			return 0;
+
+		int r = ctl_daemons_start(d, err);
+
+		if (r < 0)
+			return r;
+	}
+}
+
+static int read_answer(int sock, struct wd_msg *m, struct wd_err *err)
+{
+	int r = wd_msg_recv(sock, m, 0);
+	char reason[480];
+
+	if (r <= 0)
+		return wd_err_sys(err, r < 0 ? -r : ECONNRESET, "wait for the keeper");
+	if (m->type != (WD_MSG_MOUNT | WD_MSG_REPLY))
+		return wd_err_set(err, EPROTO, "the keeper's answer makes no sense");
+	if (m->status == 0)
+		return 0;
+
+	struct wd_rd rd = wd_rd_start(m);
+
+	if (!wd_rd_str(&rd, reason, sizeof(reason)) || !*reason)
+		return wd_err_sys(err, -m->status, "refused");
+	return wd_err_set(err, -m->status, "%s", reason);
+}
+
+/* *ret_is_lost: the daemons went away under the request; asking again is right. */
+static int ask_keeper(
+	struct mount_request *q, const char *description, bool *ret_is_lost, struct wd_err *err)
 {
 	char path[108];
 	int r = ctl_run_path(q->daemons.run_dir, "keeper.sock", path, err);
 
+	*ret_is_lost = false;
 	if (r < 0)
 		return r;
 
 	wd_autoclose int sock = wd_client_connect(path, WD_ROLE_CTL, err);
 
+	*ret_is_lost = sock < 0;
 	if (sock < 0)
 		return sock;
 
@@ -183,11 +231,36 @@ static int ask_keeper(struct mount_request *q, const char *description, struct w
 	wd_put_str(m, q->target);
 	wd_put_bytes(m, description, strlen(description));
 	wd_put_u32(m, 0);
-	/* no limit here: keeper and agent have their own, and ^C is the user's */
-	r = wd_client_call(sock, m, -1, err);
+	r = wd_msg_send(sock, m, 0);
+	if (r == 0)
+		r = wait_answer(sock, &q->daemons, err);
+	if (r == 0)
+		r = read_answer(sock, m, err);
+	*ret_is_lost = r == -ECONNRESET || r == -EPIPE;
 	wd_msg_close_fds(m);
 	explicit_bzero(m, sizeof(*m));
 	free(m);
+	return r;
+}
+
+/* A private daemon ends with its last mount, perhaps just now: then once more, with new ones. */
+#define TRIES 5
+
+static int start_and_ask(struct mount_request *q, const char *description, struct wd_err *err)
+{
+	int r = ctl_daemons_lock(&q->daemons, err);
+	bool is_lost = true;
+
+	for (int i = 0; r == 0 && is_lost && i < TRIES; i++) {
+		*err = WD_ERR_INIT;
+		r = ctl_daemons_start(&q->daemons, err);
+		if (r < 0)
+			break;
+		r = ask_keeper(q, description, &is_lost, err);
+		if (is_lost && i + 1 < TRIES)
+			r = 0;
+	}
+	ctl_daemons_done(&q->daemons, r < 0);
 	return r;
 }
 
@@ -199,16 +272,10 @@ static int mount_it(struct mount_request *q, struct wd_err *err)
 
 	if (ca_cert)
 		json_object_set_new(q->options, "ca-cert", json_string(absolute(ca_cert)));
-
 	if (r == 0)
 		r = make_description(q, &description, err);
-	if (r == 0) {
-		r = ctl_daemons_start(&q->daemons, err);
-		if (r == 0) {
-			r = ask_keeper(q, description, err);
-			ctl_daemons_done(&q->daemons, r < 0);
-		}
-	}
+	if (r == 0)
+		r = start_and_ask(q, description, err);
 	if (description)
 		explicit_bzero(description, strlen(description));
 	free(description);

@@ -29,7 +29,7 @@
 #include <sys/xattr.h>
 #include <cmocka.h>
 
-#include "fake_agent.h"
+#include "fuse/test/fake_agent.h"
 
 #define SECONDS 60
 #ifdef WD_COVERAGE

@@ -2,7 +2,7 @@
 /*
  * Mounting, unmounting, privileges, and peers that misbehave (mount_fixture.h).
  */
-#include "mount_fixture.h"
+#include "fuse/test/mount_fixture.h"
 
 static void a_mount_looks_like_one(void **state)
 {

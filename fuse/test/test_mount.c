@@ -2,7 +2,7 @@
 /*
  * What a mount shows and how it is read, through the real kernel (mount_fixture.h).
  */
-#include "mount_fixture.h"
+#include "fuse/test/mount_fixture.h"
 
 static void a_directory_lists_every_child_once(void **state)
 {

@@ -2,7 +2,7 @@
 /*
  * Death: of servers, agents and the keeper, under readers (mount_fixture.h).
  */
-#include "mount_fixture.h"
+#include "fuse/test/mount_fixture.h"
 
 struct loop_reader {
 	pthread_t thread;

@@ -54,6 +54,18 @@ static int teardown(void **state)
 	return system(command);
 }
 
+/* As `mount` does: on failure nothing started here stays. */
+static int start(struct ctl_daemons *d, struct wd_err *err)
+{
+	int r = ctl_daemons_lock(d, err);
+
+	if (r == 0)
+		r = ctl_daemons_start(d, err);
+	if (r < 0)
+		ctl_daemons_done(d, true);
+	return r;
+}
+
 static void a_daemon_that_dies_is_quoted(void **state)
 {
 	struct ctl_daemons d = {.run_dir = run_dir};
@@ -62,7 +74,7 @@ static void a_daemon_that_dies_is_quoted(void **state)
 	write_script("warpdrive-agent",
 		"echo '{\"level\":\"error\",\"msg\":\"cache /x: no space\"}' >&2\n"
 		"echo '{\"level\":\"info\",\"msg\":\"bye\"}' >&2; exit 1");
-	assert_int_equal(ctl_daemons_start(&d, &err), -ECHILD);
+	assert_int_equal(start(&d, &err), -ECHILD);
 	assert_non_null(strstr(err.msg, "warpdrive-agent did not start: cache /x: no space"));
 	assert_int_equal(d.lock_fd, -1);
 }
@@ -73,7 +85,7 @@ static void a_daemon_that_dies_in_silence_is_told_by_its_exit_code(void **state)
 	struct wd_err err = WD_ERR_INIT;
 
 	write_script("warpdrive-agent", "exit 7");
-	assert_int_equal(ctl_daemons_start(&d, &err), -ECHILD);
+	assert_int_equal(start(&d, &err), -ECHILD);
 	assert_non_null(strstr(err.msg, "exit code 7"));
 	assert_non_null(strstr(err.msg, "agent.log"));
 }
@@ -89,7 +101,7 @@ static void daemons_get_their_arguments_and_are_ended_on_request(void **state)
 	write_script("warpdrive-agent",
 		"echo \"$*\" >\"$2/args\"; echo >&3; exec 3>&-; exec sleep 1000");
 	write_script("warpdrive-keeper", "echo >&3; exec 3>&-; exec sleep 1000");
-	assert_int_equal(ctl_daemons_start(&d, &err), 0);
+	assert_int_equal(start(&d, &err), 0);
 	assert_true(d.agent_pid > 0 && d.keeper_pid > 0);
 	assert_int_equal(getsid(d.agent_pid), d.agent_pid);
 
@@ -120,7 +132,7 @@ static void when_the_keeper_fails_the_agent_is_not_left_behind(void **state)
 	write_script(
 		"warpdrive-agent", "echo $$ >\"$2/pid\"; echo >&3; exec 3>&-; exec sleep 1000");
 	write_script("warpdrive-keeper", "echo 'not allowed here' >&2; exit 1");
-	assert_int_equal(ctl_daemons_start(&d, &err), -ECHILD);
+	assert_int_equal(start(&d, &err), -ECHILD);
 	assert_non_null(strstr(err.msg, "warpdrive-keeper did not start: not allowed here"));
 	snprintf(path, sizeof(path), "%s/pid", run_dir);
 
