@@ -60,6 +60,7 @@ void open_on_release(struct mount *mnt, uint64_t node);
 struct fetch *open_fetch(struct mount *mnt, uint64_t node);
 /* Closes all files of a mount that is gone (the kernel's registrations went with it). */
 void open_drop_all(struct mount *mnt);
+/* Files that somebody has open; those that are merely pooled are not counted. */
 unsigned open_count(struct mount *mnt);
 /* The store's reclaim callback: gives back idle backing ids of an object. arg: struct agent. */
 int open_reclaim(void *arg, const struct object_id *id);

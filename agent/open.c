@@ -418,10 +418,16 @@ struct fetch *open_fetch(struct mount *mnt, uint64_t node)
 
 unsigned open_count(struct mount *mnt)
 {
-	unsigned n;
+	struct open_file *of, *tmp;
+	unsigned n = 0;
 
 	wd_lock(&mnt->lock);
-	n = HASH_COUNT(mnt->opens);
+	HASH_ITER(hh, mnt->opens, of, tmp) {
+		const struct wd_mm_inode *e = of->mode == WD_OPEN_PASSTHROUGH ? wd_mm_find(&mnt->mm, of->node)
+									       : NULL;
+
+		n += !e || atomic_load(&e->state) != WD_INO_IDLE;
+	}
 	wd_unlock(&mnt->lock);
 	return n;
 }

@@ -232,6 +232,8 @@ static int ask_keeper(
 	wd_put_bytes(m, description, strlen(description));
 	wd_put_u32(m, 0);
 	r = wd_msg_send(sock, m, 0);
+	if (r < 0)
+		wd_err_sys(err, -r, "ask the keeper");
 	if (r == 0)
 		r = wait_answer(sock, &q->daemons, err);
 	if (r == 0)
