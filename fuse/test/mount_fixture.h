@@ -533,8 +533,9 @@ static inline int run_fixture(const struct CMUnitTest *tests, size_t count)
 
 	if (access("/dev/fuse", R_OK | W_OK) < 0 || geteuid() != 0)
 		return 77;
+	/* EINVAL: in a chroot "/" is no mount point, and there is nothing to make private */
 	if (n < 0 || unshare(CLONE_NEWNS) < 0 ||
-		mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 && errno != EINVAL))
 		return 77;
 	keeper_path[n] = '\0';
 	strcpy(strrchr(keeper_path, '/'), "/../bin/warpdrive-keeper");
