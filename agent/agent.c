@@ -65,7 +65,7 @@ static bool on_message(void *arg, struct conn *c, struct wd_msg *m)
 	int role = conn_role(c);
 
 	if (mnt)
-		return serve_message(mnt, c, m);
+		return !mount_is_served_by(mnt, c) || serve_message(mnt, c, m);
 	if (role == 0)
 		return on_hello(a, c, m);
 	if (role == WD_ROLE_KEEPER) {

@@ -112,13 +112,13 @@ static void set_server(struct mount *mnt, int fd)
 	struct conn *c, *old;
 
 	mount_ref(mnt);
+	wd_lock(&mnt->lock); /* its first message must find it in place */
 	c = hub_add(mnt->agent->hub, fd, 0, mnt);
-	if (!c)
-		mount_unref(mnt);
-	wd_lock(&mnt->lock);
 	old = mnt->conn;
 	mnt->conn = c;
 	wd_unlock(&mnt->lock);
+	if (!c)
+		mount_unref(mnt);
 	if (old) {
 		conn_drop(old);
 		conn_unref(old);
@@ -238,9 +238,20 @@ bool mount_on_server(struct agent *a, struct conn *keeper, struct wd_msg *m)
 		return true;
 	}
 	set_server(mnt, wd_msg_take_fd(m, 0));
+	open_reconcile(mnt);
 	mount_unref(mnt);
 	conn_reply_empty(keeper, WD_MSG_MOUNT_SERVER, m->id);
 	return true;
+}
+
+bool mount_is_served_by(struct mount *mnt, const struct conn *c)
+{
+	bool is_current;
+
+	wd_lock(&mnt->lock);
+	is_current = mnt->conn == c;
+	wd_unlock(&mnt->lock);
+	return is_current;
 }
 
 void mount_on_server_gone(struct mount *mnt, struct conn *c)

@@ -43,6 +43,8 @@ struct mount *mount_find(struct agent *a, uint64_t id);
 bool mount_on_add(struct agent *a, struct conn *keeper, struct wd_msg *m);
 bool mount_on_server(struct agent *a, struct conn *keeper, struct wd_msg *m);
 bool mount_on_del(struct agent *a, struct conn *keeper, struct wd_msg *m);
+/* False for the socket of a server that was replaced: what it still had to say is void. */
+bool mount_is_served_by(struct mount *mnt, const struct conn *c);
 /* The server's socket closed. */
 void mount_on_server_gone(struct mount *mnt, struct conn *c);
 /* Drops every mount (at the agent's end). */
@@ -58,6 +60,9 @@ void open_on_open(struct mount *mnt, struct conn *c, uint64_t id, uint64_t node,
 void open_on_release(struct mount *mnt, uint64_t node);
 /* The fetch of an open file, with a reference; NULL when it is not open. */
 struct fetch *open_fetch(struct mount *mnt, uint64_t node);
+/* A server died and another is about to start: closes what the shared tables do not hold any longer, since
+ * the RELEASE of the dead one may never have come. */
+void open_reconcile(struct mount *mnt);
 /* Closes all files of a mount that is gone (the kernel's registrations went with it). */
 void open_drop_all(struct mount *mnt);
 /* Files that somebody has open; those that are merely pooled are not counted. */

@@ -432,20 +432,40 @@ unsigned open_count(struct mount *mnt)
 	return n;
 }
 
-void open_drop_all(struct mount *mnt)
+/* Takes files out of the table: all, or those that the shared tables do not know. */
+static struct open_file *take_out(struct mount *mnt, bool is_all)
 {
 	struct open_file *of, *tmp, *gone = NULL;
 
 	wd_lock(&mnt->lock);
 	HASH_ITER(hh, mnt->opens, of, tmp) {
-		if (of->state != OPEN)
-			continue; /* its own step sees that the mount is gone */
+		if (of->state != OPEN || (!is_all && wd_mm_find(&mnt->mm, of->node)))
+			continue; /* one that is not OPEN is in the hands of its next step */
 		HASH_DEL(mnt->opens, of);
 		HASH_ADD(hh, gone, node, sizeof(of->node), of);
 	}
 	wd_unlock(&mnt->lock);
+	return gone;
+}
+
+void open_drop_all(struct mount *mnt)
+{
+	struct open_file *of, *tmp, *gone = take_out(mnt, true);
+
 	HASH_ITER(hh, gone, of, tmp) {
 		HASH_DEL(gone, of);
+		open_file_free(of);
+	}
+}
+
+void open_reconcile(struct mount *mnt)
+{
+	struct open_file *of, *tmp, *gone = take_out(mnt, false);
+
+	HASH_ITER(hh, gone, of, tmp) {
+		HASH_DEL(gone, of);
+		if (of->mode == WD_OPEN_PASSTHROUGH)
+			keeper_backing_close(mnt->agent->keeper, mnt->id, of->backing_id, NULL, NULL);
 		open_file_free(of);
 	}
 }

@@ -47,6 +47,9 @@ static struct {
 	_Atomic uint64_t ops, errors, wrong, bytes, kills_done;
 	_Atomic uint64_t longest_us;
 	_Atomic uint64_t histogram[BUCKETS]; /* of operation times, by log2 of microseconds */
+	/* what each thread is doing: since when (0: nothing), and in words */
+	_Atomic uint64_t since[MAX_THREADS];
+	char doing[MAX_THREADS][300];
 } chaos = {.plan = "server", .kills = 150};
 
 static uint64_t now_us(void)
@@ -137,11 +140,35 @@ static void make_data(void)
 
 /* ---- the load ---- */
 
+static _Thread_local unsigned self; /* which of the load's threads */
+
+static uint64_t op_begin(const char *what, const char *path, uint64_t offset)
+{
+	uint64_t now = now_us();
+
+	snprintf(chaos.doing[self], sizeof(chaos.doing[0]), "%s '%s' at %llu", what, path,
+		(unsigned long long)offset);
+	atomic_store(&chaos.since[self], now);
+	return now;
+}
+
+/* Says what takes very long, while it does. */
+static void show_slow(void)
+{
+	for (int i = 0; i < MAX_THREADS; i++) {
+		uint64_t since = atomic_load(&chaos.since[i]), now = now_us();
+
+		if (since && now - since > 3000000)
+			printf("slow: %s for %.1f s\n", chaos.doing[i], (double)(now - since) / 1e6);
+	}
+}
+
 static void op_over(uint64_t start_us, const char *what, const char *path, int error)
 {
 	uint64_t took = now_us() - start_us, longest = atomic_load(&chaos.longest_us);
 	unsigned bucket = 0;
 
+	atomic_store(&chaos.since[self], 0);
 	atomic_fetch_add(&chaos.ops, 1);
 	while (took > longest && !atomic_compare_exchange_weak(&chaos.longest_us, &longest, took))
 		;
@@ -170,10 +197,11 @@ static void check_bytes(uint32_t file, uint64_t offset, const void *data, size_t
 
 static int open_file(uint32_t file, char path[PATH_CAP])
 {
-	uint64_t start = now_us();
+	uint64_t start;
 	int fd;
 
 	path_of(chaos.mount, file, path);
+	start = op_begin("open", path, 0);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	op_over(start, "open", path, fd < 0 ? errno : 0);
 	return fd;
@@ -181,7 +209,7 @@ static int open_file(uint32_t file, char path[PATH_CAP])
 
 static void read_some(int fd, uint32_t file, uint64_t offset, size_t len, void *buf, const char *path)
 {
-	uint64_t start = now_us();
+	uint64_t start = op_begin("read", path, offset);
 	ssize_t n = pread(fd, buf, len, (off_t)offset);
 
 	op_over(start, "read", path, n < 0 ? errno : (size_t)n != len ? ENODATA : 0);
@@ -195,6 +223,7 @@ static void *read_stream(void *arg)
 	uint64_t random = (uintptr_t)arg;
 	void *buf = malloc(MIB);
 
+	self = (unsigned)(uintptr_t)arg - 1;
 	while (!atomic_load(&chaos.is_over)) {
 		uint32_t file = next_random(&random) % BIG_FILES;
 		char path[PATH_CAP];
@@ -216,6 +245,7 @@ static void *read_random(void *arg)
 	uint64_t random = (uintptr_t)arg;
 	void *buf = malloc(MIB);
 
+	self = (unsigned)(uintptr_t)arg - 1;
 	while (!atomic_load(&chaos.is_over)) {
 		uint32_t file = next_random(&random) % BIG_FILES;
 		char path[PATH_CAP];
@@ -238,6 +268,7 @@ static void *read_mapped(void *arg)
 {
 	uint64_t random = (uintptr_t)arg;
 
+	self = (unsigned)(uintptr_t)arg - 1;
 	while (!atomic_load(&chaos.is_over)) {
 		uint32_t file = next_random(&random) % BIG_FILES;
 		char path[PATH_CAP];
@@ -247,7 +278,8 @@ static void *read_mapped(void *arg)
 		if (fd >= 0)
 			close(fd);
 		for (int i = 0; i < 64 && map != MAP_FAILED; i++) {
-			uint64_t offset = next_random(&random) % (BIG_SIZE - 65536) / 8 * 8, start = now_us();
+			uint64_t offset = next_random(&random) % (BIG_SIZE - 65536) / 8 * 8;
+			uint64_t start = op_begin("mapped read", path, offset);
 
 			check_bytes(file, offset, map + offset, 65536, path);
 			op_over(start, "mapped read", path, 0);
@@ -263,6 +295,7 @@ static void *read_small(void *arg)
 	uint64_t random = (uintptr_t)arg;
 	void *buf = malloc(MIB);
 
+	self = (unsigned)(uintptr_t)arg - 1;
 	while (!atomic_load(&chaos.is_over)) {
 		uint32_t file = BIG_FILES + next_random(&random) % SMALL_FILES;
 		char path[PATH_CAP];
@@ -279,16 +312,18 @@ static void *read_small(void *arg)
 
 static void *walk(void *arg)
 {
+	self = (unsigned)(uintptr_t)arg - 1;
 	while (!atomic_load(&chaos.is_over)) {
 		unsigned found = 0;
 
 		for (int i = 0; i < 20; i++) {
 			char path[PATH_CAP];
-			uint64_t start = now_us();
+			uint64_t start;
 			struct dirent *e;
 			DIR *dir;
 
 			snprintf(path, sizeof(path), "%s/d%d", chaos.mount, i);
+			start = op_begin("list", path, 0);
 			dir = opendir(path);
 			errno = 0;
 			while (dir && (e = readdir(dir)))
@@ -307,14 +342,16 @@ static void *stat_loop(void *arg)
 {
 	uint64_t random = (uintptr_t)arg;
 
+	self = (unsigned)(uintptr_t)arg - 1;
 	while (!atomic_load(&chaos.is_over)) {
 		uint32_t file = next_random(&random) % (BIG_FILES + SMALL_FILES);
 		char path[PATH_CAP];
 		struct stat st;
-		uint64_t start = now_us();
+		uint64_t start;
 		int rc;
 
 		path_of(chaos.mount, file, path);
+		start = op_begin("stat", path, 0);
 		rc = stat(path, &st);
 		op_over(start, "stat", path, rc < 0 ? errno : 0);
 		if (rc == 0 && (uint64_t)st.st_size != size_of(file))
@@ -328,6 +365,7 @@ static void *kill_readers(void *arg)
 {
 	uint64_t random = (uintptr_t)arg;
 
+	self = (unsigned)(uintptr_t)arg - 1;
 	while (!atomic_load(&chaos.is_over)) {
 		struct timespec pause = {0, (long)(next_random(&random) % 50) * 1000000};
 		uint64_t start;
@@ -347,7 +385,7 @@ static void *kill_readers(void *arg)
 			_exit(127);
 		}
 		nanosleep(&pause, NULL); /* how long it reads is part of the plan, not a wait for anything */
-		start = now_us();
+		start = op_begin("kill a reader of", path, 0);
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
 		op_over(start, "kill a reader of", path, 0);
@@ -497,6 +535,7 @@ static void run_plan(void)
 		one_fault(&random);
 		if (now_us() - shown > 10000000) {
 			shown = now_us();
+			show_slow();
 			printf("%llu faults, %llu operations, %llu MiB checked, errors %llu, wrong %llu\n",
 				(unsigned long long)atomic_load(&chaos.kills_done),
 				(unsigned long long)atomic_load(&chaos.ops),
