@@ -109,16 +109,15 @@ static void prepare_process(void)
 	mallopt(M_MMAP_THRESHOLD, 256 * 1024);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv, struct settings *s)
 {
-	struct settings s = {0};
-	struct agent_options options = {.settings = &s, .ready_fd = -1};
+	struct agent_options options = {.settings = s, .ready_fd = -1};
 	struct wd_err err = WD_ERR_INIT;
 	bool is_check = false;
 	int c, rc;
 
 	wd_log_init("agent");
-	if (read_settings(argc, argv, &s, &err) < 0)
+	if (read_settings(argc, argv, s, &err) < 0)
 		return fail(2, &err);
 	while ((c = getopt_long(argc, argv, "hV", long_options, NULL)) != -1) {
 		rc = 0;
@@ -126,13 +125,13 @@ int main(int argc, char **argv)
 		case OPT_CONFIG:
 			break;
 		case OPT_SET:
-			rc = set_pair(&s, optarg, &err);
+			rc = set_pair(s, optarg, &err);
 			break;
 		case OPT_RUN_DIR:
-			rc = wd_config_set(settings_keys, &s, "run-dir", optarg, &err);
+			rc = wd_config_set(settings_keys, s, "run-dir", optarg, &err);
 			break;
 		case OPT_CACHE_DIR:
-			rc = wd_config_set(settings_keys, &s, "cache-dir", optarg, &err);
+			rc = wd_config_set(settings_keys, s, "cache-dir", optarg, &err);
 			break;
 		case OPT_IDLE:
 			options.exits_when_idle = true;
@@ -144,7 +143,7 @@ int main(int argc, char **argv)
 			is_check = true;
 			break;
 		case OPT_PRINT:
-			wd_config_print(settings_keys, &s, stdout);
+			wd_config_print(settings_keys, s, stdout);
 			return 0;
 		case 'h':
 			usage(stdout);
@@ -165,6 +164,14 @@ int main(int argc, char **argv)
 	}
 	prepare_process();
 	rc = agent_run(&options, &err);
-	wd_config_free(settings_keys, &s);
 	return rc < 0 ? fail(1, &err) : 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct settings s = {0};
+	int code = run(argc, argv, &s);
+
+	wd_config_free(settings_keys, &s);
+	return code;
 }

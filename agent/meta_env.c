@@ -27,6 +27,7 @@
 
 #define MAP_SIZE_MIN ((size_t)1 << 20)
 #define READERS_MAX 1024 /* transactions open at once; more than there are threads */
+#define LOCK_FILE_BYTES ((READERS_MAX + 64) * 64) /* LMDB's reader table, a cache line each, rounded up */
 
 static const char *const table_names[META_TABLES] = {
 	[META_INFO] = "info",
@@ -132,10 +133,29 @@ static int make_env(MDB_env **ret_env)
 	return rc;
 }
 
+/*
+ * LMDB writes its lock file through a mapping, so that on a full file system it would be SIGBUS. What it will
+ * map is allocated beforehand (it takes a larger file as it is); the data file it writes by pwrite.
+ */
+static int reserve_lock(const char *path)
+{
+	char name[4096 + 16];
+
+	snprintf(name, sizeof(name), "%s/lock.mdb", path);
+
+	wd_autoclose int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int code = fd < 0 ? errno : posix_fallocate(fd, 0, LOCK_FILE_BYTES);
+
+	/* a file system that cannot allocate is not made to */
+	return code == EOPNOTSUPP || code == EINVAL ? 0 : code;
+}
+
 static int try_open(struct meta_env *e, const char *path, size_t map_size)
 {
-	int rc;
+	int rc = reserve_lock(path);
 
+	if (rc != 0)
+		return rc;
 	/* an address space limit may forbid the size one would like */
 	for (e->map_size = map_size;; e->map_size /= 2) {
 		rc = make_env(&e->env);

@@ -152,8 +152,19 @@ random_file() {
 
 # ---- origins ----
 
+# A port that nobody listens on, below those that the kernel gives to outgoing connections.
 free_port() {
-	python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+	python3 -c '
+import random, socket
+while True:
+    with socket.socket() as s:
+        try:
+            port = random.randrange(11000, 32000)
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+    print(port)
+    break'
 }
 
 # start_nginx ROOT [EXTRA SERVER CONFIGURATION]: sets $http_url and $http_log
