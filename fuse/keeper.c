@@ -32,6 +32,8 @@
 #include "fuse/keeper_spawn.h"
 
 #define DEFAULT_READ_AHEAD "4MiB"
+#define DEFAULT_SERVER_TIMEOUT "30s"
+#define DEFAULT_GIVE_UP "5m"
 
 int source_watch(struct keeper *k, struct source *source, int fd,
 	void (*on_event)(struct keeper *k, struct source *source), struct wd_err *err)
@@ -179,6 +181,15 @@ static void usage(FILE *out)
 		     "  --server-uid N      uid and gid of the servers (default 65534)\n"
 		     "  --read-ahead SIZE   of every mount, e.g. 4MiB (default " DEFAULT_READ_AHEAD
 		     "; 0: the kernel's)\n"
+		     "  --server-timeout T  a server that answers nothing for so long is replaced\n"
+		     "                      (default " DEFAULT_SERVER_TIMEOUT
+		     "; 0: never)\n"
+		     "  --give-up T         abort the connection of a mount, so that its readers get\n"
+		     "                      errors, when no server can be brought up for so long\n"
+		     "                      (default " DEFAULT_GIVE_UP
+		     ")\n"
+		     "  --no-resend         do as on a kernel before 6.9, which cannot send requests\n"
+		     "                      again\n"
 		     "  --exit-when-idle    exit when the last mount is gone\n"
 		     "  --ready-fd N        write a byte to descriptor N when listening\n"
 		     "  --version, --help\n");
@@ -188,6 +199,17 @@ static int bad_usage(const char *text, const char *value)
 {
 	fprintf(stderr, "warpdrive-keeper: %s '%s'; see --help\n", text, value);
 	return 2;
+}
+
+/* A time span in nanoseconds. */
+static bool parse_span(const char *text, int64_t *ret_ns)
+{
+	int64_t ms;
+
+	if (wd_parse_duration(text, &ms) < 0 || ms > INT64_MAX / 4000000)
+		return false;
+	*ret_ns = ms * 1000000;
+	return true;
 }
 
 /* Beside this program. */
@@ -213,6 +235,9 @@ static int parse(int argc, char **argv, struct keeper *k, int *ret_ready_fd)
 		{"server", required_argument, NULL, 's'},
 		{"server-uid", required_argument, NULL, 'u'},
 		{"read-ahead", required_argument, NULL, 'a'},
+		{"server-timeout", required_argument, NULL, 't'},
+		{"give-up", required_argument, NULL, 'g'},
+		{"no-resend", no_argument, NULL, 'n'},
 		{"exit-when-idle", no_argument, NULL, 'i'},
 		{"ready-fd", required_argument, NULL, 'f'},
 		{"version", no_argument, NULL, 'v'},
@@ -240,6 +265,18 @@ static int parse(int argc, char **argv, struct keeper *k, int *ret_ready_fd)
 		case 'a':
 			if (wd_parse_size(optarg, &k->read_ahead) < 0 || k->read_ahead < 0)
 				return bad_usage("--read-ahead takes a size, not", optarg);
+			break;
+		case 't':
+			if (!parse_span(optarg, &k->server_timeout_ns))
+				return bad_usage("--server-timeout takes a time like 30s, not",
+					optarg);
+			break;
+		case 'g':
+			if (!parse_span(optarg, &k->give_up_ns) || k->give_up_ns == 0)
+				return bad_usage("--give-up takes a time like 5m, not", optarg);
+			break;
+		case 'n':
+			k->is_resend_off = true;
 			break;
 		case 'i':
 			k->is_exit_when_idle = true;
@@ -274,6 +311,8 @@ int main(int argc, char **argv)
 
 	k->listener.fd = k->signals.fd = k->timer.fd = k->inotify.fd = k->agent.fd = -1;
 	wd_parse_size(DEFAULT_READ_AHEAD, &k->read_ahead);
+	parse_span(DEFAULT_SERVER_TIMEOUT, &k->server_timeout_ns);
+	parse_span(DEFAULT_GIVE_UP, &k->give_up_ns);
 	k->server_path = default_server();
 	wd_log_init("keeper");
 	rc = parse(argc, argv, k, &ready_fd);

@@ -75,7 +75,8 @@ struct mount {
 	bool is_ready;
 	unsigned restarts;     /* servers beyond the first */
 	unsigned young_deaths; /* in a row */
-	int64_t started_at_ns, restart_at_ns, kill_at_ns, down_since_ns; /* 0: not set */
+	/* 0: not set. down_since_ns: no server has served well since */
+	int64_t started_at_ns, restart_at_ns, kill_at_ns, down_since_ns;
 	int64_t undo_at_ns; /* the next try to unmount what failed */
 	unsigned undo_tries;
 
@@ -98,6 +99,9 @@ struct keeper {
 	const char *run_dir, *server_path;
 	uid_t server_uid;
 	int64_t read_ahead;
+	int64_t server_timeout_ns; /* 0: none */
+	int64_t give_up_ns;
+	bool is_resend_off;
 	bool is_exit_when_idle;
 
 	int epoll_fd;
@@ -144,7 +148,7 @@ void mount_agreed(struct keeper *k, struct mount *m);
 void mount_fail(struct keeper *k, struct mount *m, struct wd_err *err);
 /* A server says that it is set up, and: it is dead and reaped. */
 void mount_server_ready(struct keeper *k, struct mount *m);
-void mount_server_dead(struct keeper *k, struct mount *m, bool was_killed);
+void mount_server_dead(struct keeper *k, struct mount *m, bool was_ready, bool was_killed);
 void mount_client_gone(struct keeper *k, uint64_t client);
 /* What is due at now_ns; *ret_next gets the earliest deadline that is left, if earlier. */
 void mount_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next);

@@ -9,7 +9,7 @@
  *
  * The keeper holds the fuse fd and both memfds for as long as the mount lives, so that servers may
  * die: each is replaced at once, and only one that dies young again and again is replaced ever more
- * slowly. When none can be brought up for GIVE_UP_NS, the connection is aborted: an error beats
+ * slowly. When none can be brought up for give_up_ns, the connection is aborted: an error beats
  * hanging for ever.
  */
 #include "fuse/keeper.h"
@@ -33,7 +33,6 @@
 #define RESTART_MAX_NS (5000 * MS)
 #define RESTART_KILLED_NS (100 * MS) /* at most, after SIGKILL: the fault is not the server's */
 #define FIRST_TRIES 5		     /* a new mount whose server dies so often before READY fails */
-#define GIVE_UP_NS (300000 * MS)
 #define UNDO_NS (100 * MS)
 #define UNDO_TRIES 100
 #define END_PATIENCE_NS (2000 * MS) /* from SIGTERM to SIGKILL */
@@ -211,6 +210,8 @@ static int mount_in_kernel(struct keeper *k, struct mount *m, struct wd_err *err
 		rc = wd_err_set(err, EIO, "fault point keeper.mount");
 	if (rc < 0)
 		return rc;
+	if (k->is_resend_off)
+		info.has_resend = 0;
 	m->has_resend = info.has_resend;
 	m->info_fd = wd_mm_info_create(&info, err);
 	if (m->info_fd < 0)
@@ -239,7 +240,6 @@ void mount_agreed(struct keeper *k, struct mount *m)
 
 void mount_server_ready(struct keeper *k, struct mount *m)
 {
-	m->down_since_ns = 0;
 	server_go(k, m);
 	if (m->state != MOUNT_STARTING)
 		return;
@@ -361,26 +361,48 @@ static int64_t restart_delay(struct mount *m, bool was_killed)
 	return delay < RESTART_MAX_NS ? delay : RESTART_MAX_NS;
 }
 
+/* 0: there is no deadline. A server that is ready has not served well yet, but may. */
+static int64_t give_up_at(const struct keeper *k, const struct mount *m)
+{
+	bool is_waiting = m->state == MOUNT_STARTING || m->state == MOUNT_SERVING;
+
+	return is_waiting && m->down_since_ns && !m->is_ready ? m->down_since_ns + k->give_up_ns
+							      : 0;
+}
+
+/* No server can be brought up. */
+static void give_up(struct keeper *k, struct mount *m)
+{
+	struct wd_err err = WD_ERR_INIT;
+
+	if (m->state == MOUNT_STARTING) {
+		wd_err_set(&err, ETIMEDOUT,
+			"mount on '%s': the FUSE server '%s' does not start; see the keeper's log",
+			m->target, k->server_path);
+		mount_fail(k, m, &err);
+		return;
+	}
+	m->restart_at_ns = 0;
+	if (kernel_abort(m->major, m->minor, &err) < 0) {
+		wd_error("no FUSE server for '%s' can be brought up, and %s", m->target, err.msg);
+		m->restart_at_ns = wd_now_ns() + RESTART_MAX_NS;
+		m->down_since_ns = wd_now_ns();
+		return;
+	}
+	wd_error("no FUSE server for '%s' could be brought up for %lld s (--give-up); its "
+		 "connection is aborted, and whoever uses it gets errors; unmount it",
+		m->target, (long long)(k->give_up_ns / (1000 * MS)));
+	m->state = MOUNT_LOST;
+	if (m->pid > 0)
+		kill(m->pid, SIGKILL);
+}
+
 static void restart(struct keeper *k, struct mount *m)
 {
 	struct wd_err err = WD_ERR_INIT;
 	int64_t now = wd_now_ns();
 
 	m->restart_at_ns = 0;
-	if (now - m->down_since_ns >= GIVE_UP_NS || WD_FAULT("keeper.give-up")) {
-		if (kernel_abort(m->major, m->minor, &err) < 0) {
-			wd_error("no FUSE server for '%s' can be brought up, and %s", m->target,
-				err.msg);
-			m->restart_at_ns = now + RESTART_MAX_NS;
-			return;
-		}
-		wd_error(
-			"no FUSE server for '%s' can be brought up; its connection is aborted, and "
-			"whoever uses it gets errors",
-			m->target);
-		m->state = MOUNT_LOST;
-		return;
-	}
 	m->restarts++;
 	if (server_start(k, m, &err) == 0)
 		return;
@@ -406,9 +428,10 @@ static void on_disconnected(struct keeper *k, struct mount *m)
 	forget(k, m);
 }
 
-void mount_server_dead(struct keeper *k, struct mount *m, bool was_killed)
+void mount_server_dead(struct keeper *k, struct mount *m, bool was_ready, bool was_killed)
 {
 	struct wd_err err = WD_ERR_INIT;
+	bool is_young = wd_now_ns() - m->started_at_ns < YOUNG_NS;
 	int64_t delay;
 
 	if (m->state == MOUNT_ENDING) {
@@ -422,7 +445,8 @@ void mount_server_dead(struct keeper *k, struct mount *m, bool was_killed)
 		on_disconnected(k, m);
 		return;
 	}
-	if (!m->down_since_ns)
+	/* one that was ready and then ended from outside, or lived for a while, served well */
+	if (!m->down_since_ns || (was_ready && (was_killed || !is_young)))
 		m->down_since_ns = wd_now_ns();
 	delay = restart_delay(m, was_killed);
 	if (m->state == MOUNT_STARTING && m->young_deaths >= FIRST_TRIES) {
@@ -475,6 +499,11 @@ void mount_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next)
 				continue;
 			}
 		}
+		if (give_up_at(k, m) && now_ns >= give_up_at(k, m)) {
+			give_up(k, m); /* may forget it */
+			*ret_next = now_ns;
+			continue;
+		}
 		if (m->restart_at_ns && now_ns >= m->restart_at_ns)
 			restart(k, m);
 		if (m->kill_at_ns && now_ns >= m->kill_at_ns) {
@@ -482,6 +511,7 @@ void mount_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next)
 			if (m->pid > 0)
 				kill(m->pid, SIGKILL);
 		}
+		note_deadline(give_up_at(k, m), ret_next);
 		note_deadline(m->restart_at_ns, ret_next);
 		note_deadline(m->kill_at_ns, ret_next);
 		note_deadline(m->undo_at_ns, ret_next);

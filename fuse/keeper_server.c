@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "common/fault.h"
 #include "common/lock.h"
 #include "common/log.h"
 #include "fuse/keeper_kernel.h"
@@ -54,7 +53,7 @@ static bool is_from_outside(int sig)
 static void on_process(struct keeper *k, struct source *source)
 {
 	struct mount *m = (struct mount *)((char *)source - offsetof(struct mount, process));
-	bool was_killed = false;
+	bool was_killed = false, was_ready;
 	pid_t pid = m->pid;
 	int status;
 
@@ -71,9 +70,10 @@ static void on_process(struct keeper *k, struct source *source)
 	}
 	source_close(k, &m->process);
 	source_close(k, &m->control);
+	was_ready = m->is_ready;
 	m->pid = 0;
 	m->is_ready = false;
-	mount_server_dead(k, m, was_killed);
+	mount_server_dead(k, m, was_ready, was_killed);
 }
 
 /* The server's end of a new connection to the agent; the other end goes there. */
@@ -139,7 +139,7 @@ void server_go(struct keeper *k, struct mount *m)
 	rc = wd_msg_send(m->control.fd, &k->out, MSG_DONTWAIT);
 	if (rc < 0)
 		return; /* it is dying */
-	if (m->restarts > 0 && m->has_resend && !WD_FAULT("keeper.resend")) {
+	if (m->restarts > 0 && m->has_resend) {
 		rc = kernel_resend(m->fuse_fd);
 		if (rc < 0)
 			wd_warn("ask the kernel to resend the requests of '%s': %s", m->target,

@@ -42,6 +42,7 @@
 static char dir[128], target[160], keeper_sock[160], keeper_path[PATH_MAX];
 static pid_t watchdog;
 static char reports[64] = "/tmp/wd-reports-XXXXXX"; /* of sanitizers */
+static const char *keeper_options[9]; /* for the keepers that a test starts; NULL at the end */
 static struct fake_file *complete, *cold, *empty, *direct, *late, *bytes;
 
 /* ---- the guard ---- */
@@ -111,12 +112,21 @@ static inline void start_keeper(const char *server)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int probe = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	pid_t pid = fork();
+	const char *argv[24] = {
+		"warpdrive-keeper", "--run-dir", dir, "--server-uid", SERVER_UID};
+	int argc = 5;
+	pid_t pid;
 
+	if (server) {
+		argv[argc++] = "--server";
+		argv[argc++] = server;
+	}
+	for (int i = 0; keeper_options[i]; i++)
+		argv[argc++] = keeper_options[i];
+	pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		execl(keeper_path, "warpdrive-keeper", "--run-dir", dir, "--server-uid", SERVER_UID,
-			server ? "--server" : NULL, server, NULL);
+		execv(keeper_path, (char *const *)argv);
 		_exit(127);
 	}
 	guard->keeper = pid;
@@ -230,6 +240,7 @@ static inline void do_umount(void)
 static inline int setup(void **state)
 {
 	memset(&fake, 0, sizeof(fake));
+	memset(keeper_options, 0, sizeof(keeper_options));
 	guard->deadline = wd_now_ns() / 1000000000 + SECONDS;
 	guard->connection = 0;
 	snprintf(dir, sizeof(dir), "/tmp/wd-mount-XXXXXX");
@@ -503,6 +514,16 @@ static inline void restart_with_faults(const char *faults)
 	setenv("WARPDRIVE_FAULTS", faults, 1);
 	start_keeper(NULL);
 	unsetenv("WARPDRIVE_FAULTS");
+}
+
+/* server NULL: as in start_keeper. */
+static inline void restart_with(const char *server, const char *option, const char *value)
+{
+	end_keeper();
+	unlink(keeper_sock);
+	keeper_options[0] = option;
+	keeper_options[1] = value;
+	start_keeper(server);
 }
 
 static inline unsigned count_fds(pid_t pid)

@@ -120,15 +120,15 @@ static void readers_outlive_many_servers(void **state)
 	do_umount();
 }
 
-#ifdef WD_FAULTS
-
 /* A kernel before 6.9: only the slots know what is owed. */
 static void readers_outlive_many_servers_without_resend(void **state)
 {
-	restart_with_faults("keeper.resend=0");
+	restart_with(NULL, "--no-resend", NULL);
 	do_mount("{}");
 	readers_outlive_many_servers(state);
 }
+
+#ifdef WD_FAULTS
 
 /* Each server dies in the window between an answer to OPEN and the note that it was given. */
 static void handles_outlive_a_server_that_dies_in_open(void **state)
@@ -147,7 +147,8 @@ static void handles_outlive_a_server_that_dies_in_open(void **state)
 /* Each server dies with a request in its slot that it has not looked at. */
 static void requests_outlive_a_server_that_dies_reading(void **state)
 {
-	restart_with_faults("server.die=@4,keeper.resend=0");
+	keeper_options[0] = "--no-resend";
+	restart_with_faults("server.die=@4");
 	do_mount("{}");
 	set_auto();
 	for (int i = 0; i < 3; i++) {
@@ -158,31 +159,69 @@ static void requests_outlive_a_server_that_dies_reading(void **state)
 	do_umount();
 }
 
+#endif
+
+/* A copy of program at path, which is no link to it: it can be replaced. */
+static void copy_program(const char *program, const char *path)
+{
+	char fresh[320], buf[65536];
+	int in = open(program, O_RDONLY | O_CLOEXEC), out;
+	ssize_t n;
+
+	snprintf(fresh, sizeof(fresh), "%s.new", path);
+	out = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+	assert_true(in >= 0 && out >= 0);
+	while ((n = read(in, buf, sizeof(buf))) > 0)
+		assert_int_equal(write(out, buf, (size_t)n), n);
+	close(in);
+	close(out);
+	assert_int_equal(rename(fresh, path), 0);
+}
+
+static const char *real_server(void)
+{
+	static char path[PATH_MAX];
+
+	strcpy(path, keeper_path);
+	strcpy(strrchr(path, '/'), "/warpdrive-fuse");
+	return path;
+}
+
+/* Servers that start and end at once, and a server that is not there. */
 static void a_mount_that_nobody_can_serve_is_aborted(void **state)
 {
 	struct wd_err err = WD_ERR_INIT;
+	char server[256];
 	char path[300];
 	struct stat st;
 	int fd;
 
-	restart_with_faults("keeper.give-up=1");
-	do_mount("{}");
-	fd = open_file("cold");
-	assert_true(fd >= 0);
-	kill(server_pid(), SIGKILL);
-	while (!strstr(status_text(), "\"lost\""))
-		usleep(1000);
-	snprintf(path, sizeof(path), "%s/nowhere", target);
-	assert_int_equal(stat(path, &st), -1);
-	assert_int_equal(errno, ENOTCONN);
-	close(fd);
-	assert_int_equal(ask_umount(target, 0, &err), 0);
-	assert_int_equal(stat(target, &st), 0);
+	snprintf(server, sizeof(server), "%s/server", dir);
+	copy_program(real_server(), server);
+	restart_with(server, "--give-up", "300ms");
+	for (int i = 0; i < 2; i++) {
+		do_mount("{}");
+		fd = open_file("cold");
+		assert_true(fd >= 0);
+		if (i == 0)
+			copy_program("/bin/false", server);
+		else
+			unlink(server);
+		kill(server_pid(), SIGKILL);
+		while (!strstr(status_text(), "\"lost\""))
+			usleep(1000);
+		snprintf(path, sizeof(path), "%s/nowhere", target);
+		assert_int_equal(stat(path, &st), -1);
+		assert_int_equal(errno, ENOTCONN);
+		close(fd);
+		assert_int_equal(ask_umount(target, 0, &err), 0);
+		assert_int_equal(stat(target, &st), 0);
+		copy_program(real_server(), server);
+	}
 	do_mount("{}");
 	assert_reads_right(complete);
+	unlink(server);
 }
-
-#endif
 
 static void readers_wait_for_a_new_agent(void **state)
 {
@@ -290,11 +329,11 @@ int main(void)
 		MOUNTED(open_files_outlive_the_server),
 		MOUNTED(readers_outlive_many_servers),
 #ifdef WD_FAULTS
-		PLAIN(readers_outlive_many_servers_without_resend),
 		PLAIN(handles_outlive_a_server_that_dies_in_open),
 		PLAIN(requests_outlive_a_server_that_dies_reading),
-		PLAIN(a_mount_that_nobody_can_serve_is_aborted),
 #endif
+		PLAIN(readers_outlive_many_servers_without_resend),
+		PLAIN(a_mount_that_nobody_can_serve_is_aborted),
 		MOUNTED(readers_wait_for_a_new_agent),
 		MOUNTED(agent_and_server_may_die_together),
 		MOUNTED(the_server_goes_on_without_the_keeper),
