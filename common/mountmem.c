@@ -20,7 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 
@@ -96,14 +96,15 @@ static int make_sealed(
 static int check_sealed(const char *what, int fd, int seals, uint64_t *ret_size, struct wd_err *err)
 {
 	int have = fcntl(fd, F_GET_SEALS);
-	struct stat st;
+	/* not fstat, which takes a path as well: a server's filter does not let it through */
+	off_t size = have < 0 ? -1 : lseek(fd, 0, SEEK_END);
 
-	if (have < 0 || fstat(fd, &st) < 0)
+	if (size < 0)
 		return wd_err_sys(err, EPROTO, "%s: not a memfd", what);
 	if ((have & seals) != seals)
 		return wd_err_sys(err, EPROTO, "%s: seals %#x are not the %#x it must have", what,
 			(unsigned)have, (unsigned)seals);
-	*ret_size = (uint64_t)st.st_size;
+	*ret_size = (uint64_t)size;
 	return 0;
 }
 

@@ -98,6 +98,35 @@ static void drop_privileges(uid_t uid)
 		give_up("set no_new_privs");
 }
 
+/* All that a server is told of the keeper's environment, which may hold anything. */
+static char **server_environment(void)
+{
+	static const char *const kept[] = {"WARPDRIVE_LOG", "WARPDRIVE_LOG_FORMAT",
+#ifdef WD_FAULTS
+		"WARPDRIVE_FAULTS",
+#endif
+#ifdef WD_SANITIZED
+		"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS",
+#endif
+#ifdef WD_COVERAGE
+		"GCOV_PREFIX", "GCOV_PREFIX_STRIP",
+#endif
+	};
+	static char *env[sizeof(kept) / sizeof(kept[0]) + 1];
+	unsigned n = 0;
+
+	for (char **e = environ; *e; e++)
+		for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+			size_t len = strlen(kept[i]);
+
+			if (strncmp(*e, kept[i], len) == 0 && (*e)[len] == '=' &&
+				n < sizeof(kept) / sizeof(kept[0]))
+				env[n++] = *e;
+		}
+	env[n] = NULL;
+	return env;
+}
+
 static void become_server(const struct spawn *spawn, int program)
 {
 	static char *const argv[] = {"warpdrive-fuse", NULL};
@@ -113,7 +142,7 @@ static void become_server(const struct spawn *spawn, int program)
 	signal(SIGPIPE, SIG_DFL);
 	set_limits();
 	drop_privileges(spawn->uid);
-	syscall(SYS_execveat, program, "", argv, environ, AT_EMPTY_PATH);
+	syscall(SYS_execveat, program, "", argv, server_environment(), AT_EMPTY_PATH);
 	give_up(spawn->path);
 }
 

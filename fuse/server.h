@@ -13,6 +13,7 @@
  *	server_ops.c      all other operations
  *	server_data.c     cache files and live maps; buffers
  *	server_seccomp.c  the allow-list
+ *	server_misbehave.c  for tests: what the allow-list is there to stop
  *
  * Threads: LOOP_THREADS receive from /dev/fuse; REPLY_THREADS receive from the agent and finish
  * what was parked; one drops names from the kernel's cache; the main thread has the control socket
@@ -255,6 +256,14 @@ void buffers_trim(void);
 
 /* ---- server_seccomp.c ---- */
 int seccomp_install(struct wd_err *err);
+
+#ifdef WD_FAULTS
+/* ---- server_misbehave.c ---- */
+/* Does what an attribute name "user.misbehave.CALL" asks for; nothing for other names. */
+void misbehave(const char *xattr);
+/* The i-th CALL, or NULL. */
+const char *misbehave_name(unsigned i);
+#endif
 
 /* ---- server.c ---- */
 /* Ends the process; never returns. There is nothing to be tidied up. */

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/fault.h"
 #include "common/log.h"
 
 #define OFFSET_DOT 1
@@ -328,6 +329,11 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 {
 	struct op *op;
 
+#ifdef WD_FAULTS
+	/* a repeated request killed the server before this one */
+	if (WD_FAULT("server.misbehave") && !op_current()->is_repeat)
+		misbehave(name);
+#endif
 	/* security.capability and the like are asked for all the time */
 	if (strncmp(name, XATTR_PREFIX, strlen(XATTR_PREFIX)) != 0 ||
 		strlen(name) > NAME_BYTES_MAX) {
