@@ -67,8 +67,11 @@ static inline void run_watchdog(pid_t test)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	while (getppid() == test) {
+		long deadline;
+
 		usleep(500000);
-		if (guard->deadline == 0 || wd_now_ns() / 1000000000 < guard->deadline)
+		deadline = guard->deadline; /* read once: a test may end just now */
+		if (deadline == 0 || wd_now_ns() / 1000000000 < deadline)
 			continue;
 		fprintf(stderr, "a test took too long; its connection is aborted\n");
 		abort_connection();
