@@ -9,6 +9,7 @@
  *	transfers  transfer-threads    curl multi handles         curl_multi_poll     origins_stop
  *	file I/O   few                 reads of file: origins     queue condition     origins_stop
  *	evictor    1                   admissions, evictions      queue condition     store_close
+ *	checker    1                   checks of cache blocks     condition, its pace  store_close
  *	meta       1                   LMDB write transactions    condition, batch age meta_close
  *	http       1                   /metrics                   epoll               http_stop
  */
@@ -130,7 +131,11 @@ static int agent_open(struct agent *a, struct wd_err *err)
 		.limit_bytes = (uint64_t)s->cache_size,
 		.free_floor_bytes = (uint64_t)s->free_space_floor,
 		.reclaim = open_reclaim,
-		.reclaim_arg = a};
+		.reclaim_arg = a,
+		.damaged = repair_damaged,
+		.damaged_arg = a,
+		.scrub_bytes_per_s = (uint64_t)s->scrub_rate,
+		.scrub_interval_ms = s->scrub_interval};
 	struct hub_handlers handlers = {on_message, on_close, a};
 	char path[4096];
 	int rc;

@@ -2,7 +2,8 @@
 /*
  * One ranged GET into the cache: admitted, streamed block by block into the cache file, each block
  * committed with its hash as its last byte lands, its waits woken at once. A small object is held in
- * memory until whole, then put beside the cache and renamed.
+ * memory until whole, then put beside the cache and renamed. Blocks that are suspect (agent/store.h) are
+ * checked first, and only what is absent then is fetched.
  *
  * A transfer owns a reference to its fetch. Its callbacks run on the origin's transfer threads and, for
  * a late admission, on the evictor thread.
@@ -187,30 +188,19 @@ static void transfer_admitted(void *arg, int status)
 		transfer_over(t, -ECANCELED, NULL);
 }
 
-void fetch_transfer_start(struct fetch *f, uint32_t first, uint32_t count, bool is_demand)
+static struct transfer *transfer_new(struct fetch *f, uint32_t first, uint32_t count, bool is_demand)
 {
 	struct transfer *t = calloc(1, sizeof(*t));
 	uint64_t end = (uint64_t)(first + count) * WD_BLOCK_SIZE;
 
-	if (!t) {
-		struct fetch_wait *over = NULL;
-		struct wd_err err = {ENOMEM, "fetch: out of memory"};
-
-		wd_lock(&f->lock);
-		for (uint32_t i = 0; i < count; i++)
-			fetch_block_over_locked(f, first + i, -ENOMEM, &over);
-		wd_unlock(&f->lock);
-		fetch_answer(f, over, -ENOMEM, false, &err);
-		return;
-	}
+	if (!t)
+		return NULL;
 	t->fetch = fetch_ref(f);
 	t->first = first;
 	t->count = count;
 	t->is_demand = is_demand;
 	t->is_small = first == 0 && count == f->nblocks &&
 		f->size <= (uint64_t)f->fetcher->settings->small_object_size;
-	for (uint32_t i = 0; i < count; i++)
-		t->admitted += object_block_charge(f->object, first + i);
 	t->get = (struct origin_get){
 		.key = f->name,
 		.version = &f->version,
@@ -221,7 +211,76 @@ void fetch_transfer_start(struct fetch *f, uint32_t first, uint32_t count, bool 
 		.done = transfer_done,
 		.arg = t,
 	};
-	if (!is_demand)
+	return t;
+}
+
+static void transfer_admit(struct transfer *t)
+{
+	struct fetch *f = t->fetch;
+
+	for (uint32_t i = 0; i < t->count; i++)
+		t->admitted += object_block_charge(f->object, t->first + i);
+	if (!t->is_demand)
 		metric_add(METRIC_PREFETCH_BYTES, t->get.length);
 	store_admit(f->fetcher->store, f->object, t->admitted, transfer_admitted, t);
+}
+
+/* The blocks of a transfer that could not begin. */
+static void give_up(struct fetch *f, uint32_t first, uint32_t count)
+{
+	struct wd_err err = {ENOMEM, "fetch: out of memory"};
+	struct fetch_wait *over = NULL;
+
+	wd_lock(&f->lock);
+	for (uint32_t i = 0; i < count; i++)
+		fetch_block_over_locked(f, first + i, -ENOMEM, &over);
+	wd_unlock(&f->lock);
+	fetch_answer(f, over, -ENOMEM, false, &err);
+}
+
+/* What was suspect is present or absent by now: only the absent is fetched, a small object as a whole. */
+static void transfer_checked(void *arg)
+{
+	struct transfer *t = arg;
+	struct fetch *f = t->fetch;
+	struct fetch_wait *over = NULL;
+	uint32_t end = t->first + t->count, b = t->first;
+
+	if (t->is_small && !object_is_complete(f->object)) {
+		transfer_admit(t);
+		return;
+	}
+	while (b < end) {
+		struct transfer *part;
+		uint32_t first;
+
+		wd_lock(&f->lock);
+		for (; b < end && object_has_block(f->object, b); b++)
+			fetch_block_over_locked(f, b, 0, &over);
+		wd_unlock(&f->lock);
+		fetch_answer(f, over, 0, false, NULL);
+		over = NULL;
+		for (first = b; b < end && !object_has_block(f->object, b);)
+			b++;
+		if (b == first)
+			continue;
+		part = transfer_new(f, first, b - first, true);
+		if (part)
+			transfer_admit(part);
+		else
+			give_up(f, first, b - first);
+	}
+	transfer_free(t);
+}
+
+void fetch_transfer_start(struct fetch *f, uint32_t first, uint32_t count, bool is_demand)
+{
+	struct transfer *t = transfer_new(f, first, count, is_demand);
+
+	if (!t)
+		give_up(f, first, count);
+	else if (object_is_suspect(f->object))
+		store_check(f->fetcher->store, f->object, first, count, transfer_checked, t);
+	else
+		transfer_admit(t);
 }

@@ -42,6 +42,12 @@ void meta_close(struct meta *m);
 /* True when the last agent ended uncleanly by a machine restart (no clean mark, another boot id). */
 bool meta_was_unclean(const struct meta *m);
 
+/*
+ * How often what is on disk may have been lost to a machine that stopped uncleanly, or to a program that
+ * does not count eras. What was written in an older era is to be checked before it is believed.
+ */
+uint64_t meta_era(const struct meta *m);
+
 /* True when the last agent closed properly: false after a kill, too, and for a new environment. */
 bool meta_was_closed(const struct meta *m);
 

@@ -17,6 +17,12 @@
 #include "common/lock.h"
 
 #define META_FORMAT 1u
+/* Eras came without a change of the format number: earlier programs of the same format ignore them. */
+#ifdef WD_PREVIOUS_FORMATS
+#define META_KEEPS_ERAS false
+#else
+#define META_KEEPS_ERAS true
+#endif
 #define META_CHECKSUM 8 /* bytes behind each value */
 
 /* One queued change. data: the table as a byte, the key, the value. */
@@ -49,7 +55,7 @@ struct meta {
 	char *dir;
 	char boot_id[40];
 	bool was_unclean, was_closed;
-	uint64_t epoch;
+	uint64_t epoch, era;
 	pthread_t writer;
 
 	struct wd_mutex lock;

@@ -4,14 +4,15 @@
  *
  * The clean mark (META_INFO "clean") is written at the very end, after syncfs, and removed at the
  * next start. When it is missing and the machine was restarted since ("boot" differs), the cache
- * files may lack what the records promise: unclean. A killed process loses nothing that the kernel
- * has.
+ * files may lack what the records promise: unclean, and another era begins. A killed process loses
+ * nothing that the kernel has.
  */
 #include "agent/meta_internal.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -25,6 +26,8 @@
 #define MAP_SIZE ((size_t)64 << 30)
 #define ID_RANGE 65536 /* ids reserved at a time */
 #define ID_FIRST 16
+#define ID_NEXT "next-id"
+#define ID_CHECK "next-id-check" /* the same number: written with it */
 #define EPOCH_SHIFT 44
 #define LOCK_WAIT_MS 3000
 
@@ -38,8 +41,14 @@ static void reserve_ids_locked(struct meta *m) WD_REQUIRES(m->lock)
 	if (m->asked != m->reserved || m->reserved - m->next_id > ID_RANGE / 2)
 		return;
 	m->asked = m->reserved + ID_RANGE;
-	x = meta_entry_new(&(struct meta_op){META_INFO, "next-id", 7, &m->asked, sizeof(m->asked)});
+	x = meta_entry_new(&(struct meta_op){
+		META_INFO, ID_NEXT, strlen(ID_NEXT), &m->asked, sizeof(m->asked)});
 	meta_queue_locked(m, x);
+	if (META_KEEPS_ERAS) {
+		x = meta_entry_new(&(struct meta_op){
+			META_INFO, ID_CHECK, strlen(ID_CHECK), &m->asked, sizeof(m->asked)});
+		meta_queue_locked(m, x);
+	}
 	m->asked_seq = m->seq;
 }
 
@@ -98,6 +107,12 @@ static void read_boot_id(char *ret_id, size_t cap)
 	wd_autoclose int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, ret_id, cap - 1);
 
+#ifdef WD_FAULTS
+	const char *fake = getenv("WARPDRIVE_BOOT_ID"); /* for tests: the machine was restarted */
+
+	if (fake)
+		n = snprintf(ret_id, cap, "%.*s", (int)cap - 1, fake) > 0 ? (ssize_t)strlen(ret_id) : -1;
+#endif
 	/* without it every start looks like one in the same boot */
 	ret_id[n > 0 ? n : 0] = '\0';
 	ret_id[strcspn(ret_id, "\n")] = '\0';
@@ -106,6 +121,16 @@ static void read_boot_id(char *ret_id, size_t cap)
 static int get_info(struct meta *m, const char *name, void *value, size_t cap, size_t *ret_len)
 {
 	return meta_env_get(&m->env, META_INFO, name, strlen(name), value, cap, ret_len);
+}
+
+/* Changes of the start, which are committed together. The writer does not run yet. */
+static void put_info(struct meta *m, const char *name, const void *value, size_t len)
+{
+	struct meta_op op = {META_INFO, name, strlen(name), value, len};
+
+	wd_lock(&m->lock);
+	meta_queue_locked(m, meta_entry_new(&op));
+	wd_unlock(&m->lock);
 }
 
 static int load_epoch(struct meta *m)
@@ -120,21 +145,28 @@ static int load_epoch(struct meta *m)
 			return -errno;
 		m->epoch &= (1 << 20) - 1;
 	} while (m->epoch == 0);
-	return meta_env_put_info(&m->env, "epoch", &m->epoch, sizeof(m->epoch));
+	put_info(m, "epoch", &m->epoch, sizeof(m->epoch));
+	return 0;
 }
 
-static int load_ids(struct meta *m)
+/* *ret_is_foreign: a program that knows nothing of eras gave out ids since. It leaves ID_CHECK alone. */
+static void load_ids(struct meta *m, bool *ret_is_foreign)
 {
 	size_t len;
-	uint64_t next;
-	int rc = get_info(m, "next-id", &next, sizeof(next), &len);
+	uint64_t next = 0, check = 0;
+	int rc = get_info(m, ID_NEXT, &next, sizeof(next), &len);
 
-	m->next_id = rc == 0 && len == sizeof(next) && next >= ID_FIRST ? next : ID_FIRST;
+	if (rc < 0 || len != sizeof(next) || next < ID_FIRST)
+		next = ID_FIRST;
+	*ret_is_foreign = get_info(m, ID_CHECK, &check, sizeof(check), &len) == 0 && check != next;
+	m->next_id = next;
 	m->reserved = m->asked = m->next_id + ID_RANGE;
-	return meta_env_put_info(&m->env, "next-id", &m->reserved, sizeof(m->reserved));
+	put_info(m, ID_NEXT, &m->reserved, sizeof(m->reserved));
+	if (META_KEEPS_ERAS)
+		put_info(m, ID_CHECK, &m->reserved, sizeof(m->reserved));
 }
 
-static int load_boot(struct meta *m)
+static void load_boot(struct meta *m, bool is_foreign)
 {
 	char boot[sizeof(m->boot_id)], clean[sizeof(m->boot_id)];
 	size_t len = 0, clean_len = 0;
@@ -145,9 +177,31 @@ static int load_boot(struct meta *m)
 	rc = get_info(m, "boot", boot, sizeof(boot), &len);
 	if (rc == 0 && !m->was_closed)
 		m->was_unclean = len != strlen(m->boot_id) || memcmp(boot, m->boot_id, len) != 0;
-	rc = meta_env_put_info(&m->env, "clean", NULL, 0);
-	if (rc == 0)
-		rc = meta_env_put_info(&m->env, "boot", m->boot_id, strlen(m->boot_id));
+	if (META_KEEPS_ERAS && get_info(m, "era", &m->era, sizeof(m->era), &len) < 0)
+		m->era = 0;
+	if (META_KEEPS_ERAS && (m->was_unclean || is_foreign)) {
+		m->era++;
+		put_info(m, "era", &m->era, sizeof(m->era));
+	}
+	put_info(m, "clean", NULL, 0);
+	put_info(m, "boot", m->boot_id, strlen(m->boot_id));
+}
+
+/* Reads what the last agent left, and says in one transaction that we are here. */
+static int load_state(struct meta *m)
+{
+	bool is_foreign;
+	int rc = load_epoch(m);
+
+	if (rc < 0)
+		return rc;
+	load_ids(m, &is_foreign);
+	load_boot(m, is_foreign);
+	rc = meta_env_commit(&m->env, &m->pending);
+	wd_lock(&m->lock);
+	meta_batch_free(&m->pending);
+	m->done_seq = m->seq;
+	wd_unlock(&m->lock);
 	return rc;
 }
 
@@ -182,11 +236,7 @@ static int open_all(struct meta *m, const char *dir, size_t map_size, struct wd_
 		rc = meta_env_open(&m->env, dir, map_size, err);
 	if (rc < 0)
 		return rc;
-	rc = load_epoch(m);
-	if (rc == 0)
-		rc = load_ids(m);
-	if (rc == 0)
-		rc = load_boot(m);
+	rc = load_state(m);
 	if (rc == 0)
 		rc = -pthread_create(&m->writer, NULL, meta_run_writer, m);
 	return rc < 0 ? wd_err_sys(err, -rc, "start metadata '%s/meta'", dir) : 0;
@@ -222,6 +272,11 @@ int meta_open(const char *dir, struct meta **ret_meta, struct wd_err *err)
 bool meta_was_unclean(const struct meta *m)
 {
 	return m->was_unclean;
+}
+
+uint64_t meta_era(const struct meta *m)
+{
+	return m->era;
 }
 
 bool meta_was_closed(const struct meta *m)

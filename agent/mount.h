@@ -60,6 +60,8 @@ void open_on_open(struct mount *mnt, struct conn *c, uint64_t id, uint64_t node,
 void open_on_release(struct mount *mnt, uint64_t node);
 /* The fetch of an open file, with a reference; NULL when it is not open. */
 struct fetch *open_fetch(struct mount *mnt, uint64_t node);
+/* The fetch of some open file of this object, with a reference; NULL when there is none. */
+struct fetch *open_fetch_of(struct mount *mnt, const struct object_id *id);
 /* A server died and another is about to start: closes what the shared tables do not hold any longer, since
  * the RELEASE of the dead one may never have come. */
 void open_reconcile(struct mount *mnt);
@@ -69,5 +71,8 @@ void open_drop_all(struct mount *mnt);
 unsigned open_count(struct mount *mnt);
 /* The store's reclaim callback: gives back idle backing ids of an object. arg: struct agent. */
 int open_reclaim(void *arg, const struct object_id *id);
+
+/* ---- repair.c: the store's damaged callback; arg: struct agent ---- */
+void repair_damaged(void *arg, const struct object_id *id, uint64_t offset, uint64_t len);
 
 #endif

@@ -18,7 +18,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <utlist.h>
 
 #include "agent/metrics.h"
@@ -68,40 +67,13 @@ static void open_file_free(struct open_file *of)
 
 /* ---- answering ---- */
 
-/* A map that says that everything is there, for a complete file in cached mode. */
-static int complete_map(uint64_t size)
-{
-	uint32_t nblocks = wd_nblocks(size);
-	size_t bytes = wd_livemap_bytes(nblocks);
-	wd_autofree struct wd_livemap *map = calloc(1, bytes);
-	wd_autoclose int fd = memfd_create("warpdrive-map", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	if (!map || fd < 0)
-		return -ENOMEM;
-	map->magic = WD_LIVEMAP_MAGIC;
-	map->version = WD_LIVEMAP_VERSION;
-	map->size = size;
-	map->block_size = WD_BLOCK_SIZE;
-	map->nblocks = nblocks;
-	atomic_store(&map->flags, WD_LIVEMAP_COMPLETE);
-	for (uint32_t i = 0; i < (nblocks + 63) / 64; i++)
-		atomic_store(&map->bits[i], ~0ULL);
-	if (write(fd, map, bytes) != (ssize_t)bytes ||
-		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE) < 0)
-		return -EIO;
-	return wd_steal_fd(&fd);
-}
-
 /* The cache file and live map of a cached open. */
 static int cached_fds(struct object *object, int ret_fds[2], struct wd_err *err)
 {
 	ret_fds[0] = object_open_file(object, err);
 	if (ret_fds[0] < 0)
 		return ret_fds[0];
-	ret_fds[1] = object_is_complete(object) ? complete_map(object_size(object))
-						: object_open_map(object, err);
-	if (ret_fds[1] < 0 && object_is_complete(object))
-		ret_fds[1] = complete_map(object_size(object)); /* completed meanwhile */
+	ret_fds[1] = object_open_map(object, err);
 	if (ret_fds[1] < 0) {
 		close(ret_fds[0]);
 		return ret_fds[1];
@@ -274,6 +246,8 @@ static void open_decide(struct open_file *of)
 			.len = size, .flags = FETCH_CACHE_ONLY, .cb = whole_done};
 		fetch_ensure(of->fetch, &of->whole);
 	} else {
+		/* what an unclean restart made suspect is checked as it is read, and in the background */
+		store_check_whole(mnt->agent->store, of->object);
 		of->mode = WD_OPEN_CACHED;
 		open_done(of);
 	}
@@ -412,6 +386,22 @@ struct fetch *open_fetch(struct mount *mnt, uint64_t node)
 	HASH_FIND(hh, mnt->opens, &node, sizeof(node), of);
 	if (of && of->state == OPEN && of->fetch)
 		fetch = fetch_ref(of->fetch);
+	wd_unlock(&mnt->lock);
+	return fetch;
+}
+
+struct fetch *open_fetch_of(struct mount *mnt, const struct object_id *id)
+{
+	struct fetch *fetch = NULL;
+	struct open_file *of, *tmp;
+
+	wd_lock(&mnt->lock);
+	HASH_ITER(hh, mnt->opens, of, tmp) {
+		if (of->state != OPEN || !of->fetch || memcmp(object_id(of->object), id, sizeof(*id)) != 0)
+			continue;
+		fetch = fetch_ref(of->fetch);
+		break;
+	}
 	wd_unlock(&mnt->lock);
 	return fetch;
 }

@@ -19,6 +19,11 @@ const struct wd_config_key settings_keys[] = {
 		"most bytes the cache may hold; 0: 90% of its file system"},
 	{"free-space-floor", WD_CONFIG_SIZE, AT(free_space_floor), 0, 1024 * TIB, "1GiB",
 		"file system space that the cache never takes"},
+	{"scrub-rate", WD_CONFIG_SIZE, AT(scrub_rate), 0, TIB, "16MiB",
+		"bytes per second at which cached blocks are checked against their hashes, slowly and for ever; "
+		"0: never"},
+	{"scrub-interval", WD_CONFIG_DURATION, AT(scrub_interval), 1, 365LL * 86400000, "24h",
+		"least time from the beginning of one check of the whole cache to that of the next"},
 	{"memory-limit", WD_CONFIG_SIZE, AT(memory_limit), 64 * MIB, TIB, "512MiB",
 		"most memory the agent uses for buffers and queues, whatever the load"},
 	{"http-listen", WD_CONFIG_STRING, AT(http_listen), 0, 0, "127.0.0.1:9842",

@@ -161,6 +161,10 @@ static void print_cache(struct agent *a, FILE *out)
 		"Bytes that found no room in the cache", s.refused_bytes);
 	metrics_print_one(out, "warpdrive_cache_io_errors_total", "counter", "Errors of the cache disk",
 		s.io_errors);
+	metrics_print_one(out, "warpdrive_cache_checked_blocks_total", "counter",
+		"Cached blocks checked against their hashes", s.checked_blocks);
+	metrics_print_one(out, "warpdrive_cache_corrupt_blocks_total", "counter",
+		"Cached blocks that did not match their hashes; each is fetched anew", s.corrupt_blocks);
 	metrics_print_one(out, "warpdrive_cache_is_broken", "gauge",
 		"1 while the cache disk gives errors and nothing is admitted", s.is_broken);
 }

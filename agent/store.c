@@ -91,6 +91,7 @@ void object_free(struct object *o)
 	object_rest(o, fds);
 	close_both(fds);
 	free(atomic_load(&o->bits));
+	free(o->suspect);
 	wd_cond_done(&o->cond);
 	wd_mutex_done(&o->lock);
 	free(o);
@@ -245,7 +246,7 @@ static void drop_locked(struct store *s, struct object *o) WD_REQUIRES(s->lock)
 	HASH_DEL(s->table, o);
 }
 
-void object_unref(struct object *o)
+static void unref(struct object *o, bool is_use)
 {
 	struct store *s;
 	struct object *gone = NULL;
@@ -264,7 +265,8 @@ void object_unref(struct object *o)
 		return;
 	}
 	account_return_locked(s, o);
-	store_touch_locked(s, o);
+	if (is_use)
+		store_touch_locked(s, o);
 	if (o->is_recorded && (o->is_dirty || o->is_marked)) {
 		record_write_locked(s, o);
 		is_written = true;
@@ -285,6 +287,16 @@ void object_unref(struct object *o)
 	object_free(gone);
 	if (is_written)
 		meta_throttle(s->meta);
+}
+
+void object_unref(struct object *o)
+{
+	unref(o, true);
+}
+
+void object_unref_quietly(struct object *o)
+{
+	unref(o, false);
 }
 
 void object_pool(struct object *o)
@@ -349,6 +361,8 @@ static int start(struct store *s, struct wd_err *err)
 	rc = store_load_totals(s, err);
 	if (rc == 0)
 		rc = evict_start(s);
+	if (rc == 0 && (rc = check_start(s)) < 0)
+		evict_stop(s);
 	return rc < 0 && err && err->code == 0 ? wd_err_sys(err, -rc, "start the cache store") : rc;
 }
 
@@ -367,6 +381,8 @@ static void free_store(struct store *s)
 		close(s->dir_fd);
 	wd_cond_done(&s->changed);
 	wd_cond_done(&s->wake);
+	wd_cond_done(&s->check_wake);
+	wd_mutex_done(&s->check_lock);
 	wd_mutex_done(&s->lock);
 	free(s->dir);
 	free(s);
@@ -391,6 +407,9 @@ int store_open(const struct store_config *config, struct meta *meta, struct stor
 	wd_mutex_init(&s->lock);
 	wd_cond_init(&s->changed);
 	wd_cond_init(&s->wake);
+	wd_mutex_init(&s->check_lock);
+	wd_cond_init(&s->check_wake);
+	s->checks_tail = &s->checks;
 	rc = start(s, err);
 	if (rc < 0) {
 		free_store(s);
@@ -404,6 +423,7 @@ void store_close(struct store *s)
 {
 	if (!s)
 		return;
+	check_stop(s);
 	evict_stop(s);
 	store_write_touches(s);
 	free_store(s);

@@ -44,11 +44,18 @@ struct store_config {
 	 * is dropped (unpool, then unref), -EBUSY when the object is in use after all. May be NULL. */
 	int (*reclaim)(void *arg, const struct object_id *id);
 	void *reclaim_arg;
+	/* Called on the checker thread, no lock held: a block of an object that was present is bad, and
+	 * absent from now on; somebody who has it open may want it fetched. May be NULL. */
+	void (*damaged)(void *arg, const struct object_id *id, uint64_t offset, uint64_t len);
+	void *damaged_arg;
+	uint64_t scrub_bytes_per_s; /* how fast all blocks are checked against their hashes; 0: never */
+	int64_t scrub_interval_ms;  /* from the beginning of one such walk to that of the next */
 };
 
 struct store_stats {
 	uint64_t used_bytes, admitted_bytes, limit_bytes, free_bytes; /* free of the file system */
 	uint64_t objects, evicted_objects, evicted_bytes, refused_bytes, io_errors;
+	uint64_t checked_blocks, corrupt_blocks;
 	bool is_broken; /* the disk gave errors: nothing is admitted until it works again */
 };
 
@@ -82,13 +89,24 @@ uint64_t object_size(const struct object *o);
 bool object_is_complete(const struct object *o); /* a size of 0 is complete from the start */
 bool object_has(const struct object *o, uint64_t offset, uint64_t len);
 bool object_has_block(const struct object *o, uint32_t block);
+/* With those that are suspect: bytes that somebody was allowed to fetch. */
 uint64_t object_present_bytes(const struct object *o);
-/* The same of an object that may not be in memory; *ret_present 0 when unknown. */
+/*
+ * Blocks that were on disk when the machine stopped uncleanly, or that nothing but their map vouches
+ * for, are suspect: they are not present until they were checked against their hashes.
+ */
+bool object_is_suspect(const struct object *o);
+/* Checks the suspect ones among these blocks, then calls cb on the checker thread: each is present or
+ * absent by then (on a disk that gives errors it may stay suspect). Asked for in order, never refused. */
+void store_check(struct store *s, struct object *o, uint32_t first, uint32_t count, void (*cb)(void *arg),
+	void *arg);
+/* The same for all of it, when there is nothing more urgent; an object that was checked gets passthrough. */
+void store_check_whole(struct store *s, struct object *o);
+/* object_present_bytes of an object that may not be in memory; *ret_present 0 when unknown. */
 void store_peek(struct store *s, const struct object_id *id, uint64_t size, uint64_t *ret_present);
 
-/* Fresh descriptors (caller closes): the cache file read-only, and the live map (partial only:
- * -EALREADY when the object is complete). -ENOENT: the file of a complete object is gone; the object is
- * empty from now on. */
+/* Fresh descriptors (caller closes): the cache file read-only, and the live map. -ENOENT: the file is gone;
+ * the object is empty from now on. */
 int object_open_file(struct object *o, struct wd_err *err);
 int object_open_map(struct object *o, struct wd_err *err);
 
@@ -114,8 +132,8 @@ uint64_t object_block_charge(const struct object *o, uint32_t block);
  * failure what was admitted is still the caller's to give back. Larger ones go by blocks. */
 int object_put(struct object *o, const void *data, size_t len);
 
-/* Checks a present block against its recorded hash: 0, -EILSEQ (the bit is cleared), -EIO; -ENOENT
- * when it is not present. */
+/* Checks a present or suspect block against its recorded hash: 0 (it is present), -EILSEQ (it is absent
+ * from now on: counted, logged), -EIO; -ENOENT when there is none. */
 int object_verify(struct object *o, uint32_t block);
 
 /* Drops an object that nobody uses: -EBUSY when somebody does or a pool holds it, -ENOENT when there

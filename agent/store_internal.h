@@ -8,9 +8,12 @@
  *	store_load.c    from disk to memory: one object, the sums at start
  *	store_scan.c    numbers, and all objects in order
  *	store_record.c  what is kept about an object in the metadata; last uses
- *	store_map.c     the .map file: which blocks of a partial object are present, and their
- *hashes store_file.c    names, making and opening files, the probe of a broken disk store_object.c
- *present bits, writing, committing, verifying store_verify.c  checking blocks against their hashes
+ *	store_map.c     the .map file: which blocks of a partial object are present, and their hashes
+ *	store_file.c    names, making and opening files, the probe of a broken disk
+ *	store_object.c  present bits, writing, committing
+ *	store_verify.c  checking blocks against their hashes, and what follows when one is bad
+ *	store_suspect.c blocks from before an unclean restart of the machine, until they are checked
+ *	store_check.c   the checker thread: suspect blocks that somebody wants, and the scrubber
  *	store_live.c    the live map that servers see
  *	store_admit.c   space: accounts, admission
  *	store_evict.c   the evictor thread: LRU, folding, the broken disk
@@ -64,10 +67,12 @@ struct object {
 	bool is_dirty;	       /* the record is behind the map */
 	bool is_marked;	       /* the record has RECORD_IN_USE */
 	bool has_map;	       /* a .map file exists and is charged */
+	bool is_doubtful;      /* a bad block could not be taken out of the map */
 	uint64_t charged;      /* of store.used */
 	uint64_t admitted;     /* of store.admitted, for blocks */
 	uint64_t map_admitted; /* the same, for the map */
 	uint64_t unrecorded;   /* bytes committed since the record was written */
+	uint64_t era;	       /* of the record, while there are suspect blocks */
 	struct last_use use, recorded_use;
 	struct object *prev, *next;   /* idle list */
 	struct object *tprev, *tnext; /* touched list */
@@ -76,17 +81,21 @@ struct object {
 	/* changed under lock, read without */
 	_Atomic bool is_complete;
 	_Atomic uint64_t present;	  /* bytes */
+	_Atomic uint64_t suspect_bytes;	  /* on disk, and not known to be right */
 	_Atomic(_Atomic uint64_t *) bits; /* NULL while complete; never freed before the object */
 
 	struct wd_mutex lock;
 	struct wd_cond cond;
 	bool is_opening WD_GUARDED_BY(lock);
 	bool is_created WD_GUARDED_BY(lock); /* the data file exists */
+	bool is_told WD_GUARDED_BY(lock);    /* of a bad block */
+	bool is_check_queued; /* under store.check_lock */
 	int data_fd WD_GUARDED_BY(lock), map_fd
 		WD_GUARDED_BY(lock); /* both or none; partial only */
 	unsigned fd_users WD_GUARDED_BY(lock);
 	uint64_t dirty_bytes WD_GUARDED_BY(lock); /* written since the last early writeback */
 	uint64_t dirty_from WD_GUARDED_BY(lock), dirty_to WD_GUARDED_BY(lock);
+	uint64_t *suspect WD_GUARDED_BY(lock); /* a bit per block; NULL: none */
 	struct wd_livemap *live WD_GUARDED_BY(lock);
 	int live_fd WD_GUARDED_BY(lock);
 	uint64_t hashes[SMALL_BLOCKS]; /* of present blocks, when nblocks <= SMALL_BLOCKS; under
@@ -99,6 +108,24 @@ struct admission {
 	uint64_t bytes;
 	void (*cb)(void *arg, int status);
 	void *arg;
+};
+
+/* Blocks that somebody waits to be checked (store_check). */
+struct check {
+	struct check *next;
+	struct object *o; /* a reference */
+	uint32_t first, count;
+	void (*cb)(void *arg); /* NULL: nobody waits, it is done when nothing else is to do */
+	void *arg;
+};
+
+/* The checker thread's own, but for what store.check_lock guards. */
+struct scrub {
+	struct object_id next; /* where the walk goes on */
+	bool is_walking;
+	int64_t due_ns;	       /* no block is read before */
+	int64_t pass_ns;       /* when the walk began */
+	uint64_t checked, bad; /* blocks of this walk */
 };
 
 #define LRU_KEY_LEN 32
@@ -164,12 +191,23 @@ struct store {
 
 	struct lru_walk walk;
 	struct sweep sweep;
+
+	_Atomic uint64_t corrupt_blocks, checked_blocks;
+	pthread_t checker;
+	bool has_checker;
+	struct wd_mutex check_lock; /* a leaf */
+	struct wd_cond check_wake;
+	struct check *checks WD_GUARDED_BY(check_lock), **checks_tail WD_GUARDED_BY(check_lock);
+	bool is_check_stopping WD_GUARDED_BY(check_lock);
+	struct scrub scrub;
 };
 
 /* ---- store.c ---- */
 struct object *object_new(struct store *s, const struct object_id *id, uint64_t size);
 void object_free(struct object *o);
 struct object *store_find_locked(struct store *s, const struct object_id *id) WD_REQUIRES(s->lock);
+/* The end of a reference that was no use of the object. */
+void object_unref_quietly(struct object *o);
 void store_untouch_locked(struct store *s, struct object *o) WD_REQUIRES(s->lock);
 void store_unidle_locked(struct store *s, struct object *o) WD_REQUIRES(s->lock);
 void store_touch_locked(struct store *s, struct object *o) WD_REQUIRES(s->lock);
@@ -184,6 +222,7 @@ struct record {
 	uint32_t flags;
 	uint64_t size, charged, present;
 	struct last_use use;
+	uint64_t era;
 	uint32_t nhashes; /* complete small objects */
 	uint64_t hashes[SMALL_BLOCKS];
 };
@@ -247,6 +286,28 @@ void live_mark_locked(struct object *o, uint32_t block) WD_REQUIRES(o->lock);
 void live_clear_locked(struct object *o, uint32_t block) WD_REQUIRES(o->lock);
 void live_complete_locked(struct object *o) WD_REQUIRES(o->lock);
 void live_close_locked(struct object *o) WD_REQUIRES(o->lock);
+/* Nothing is present any more for who has mapped it, ever. */
+void live_abandon_locked(struct object *o) WD_REQUIRES(o->lock);
+
+/* ---- store_suspect.c ---- */
+/* The block is on disk, charged, and not to be believed. */
+int suspect_add(struct object *o, uint32_t block, uint64_t hash);
+bool suspect_has_locked(const struct object *o, uint32_t block) WD_REQUIRES(o->lock);
+bool suspect_has(struct object *o, uint32_t block);
+/* The block is not suspect any more: right, overwritten or given up. True when it was. */
+bool suspect_clear_locked(struct object *o, uint32_t block) WD_REQUIRES(o->lock);
+/* Gives up what is suspect in the range, which is about to be overwritten. */
+int suspect_give_up(struct object *o, uint64_t offset, uint64_t len);
+
+/* ---- store_verify.c ---- */
+/* A map with every block but one: for a complete object that has none. but: UINT32_MAX for none */
+int map_remake(struct object *o, uint32_t but, const uint64_t *hashes);
+/* object_verify; drops_pages: from the disk itself, leaving nothing in memory. */
+int block_verify(struct object *o, uint32_t block, bool drops_pages);
+
+/* ---- store_check.c ---- */
+int check_start(struct store *s);
+void check_stop(struct store *s);
 
 /* ---- store_load.c ---- */
 /* Fills a new, busy object. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The live map of a partial object: a memfd with its present bits (common/mountmem.h), made when
- * the first server asks for it and kept until the object is complete or nobody references it.
+ * The live map of an object that is read in cached mode: a memfd with its present bits
+ * (common/mountmem.h), made when the first server asks for it and kept while somebody references it. A
+ * complete object has one too: should a block turn out to be bad, those who read must know.
  *
  * The store's own bits are the truth, and the live map repeats them: an object that no server looks
  * at costs neither descriptor nor page. Both change under object.lock. The memfd is mapped writable
@@ -25,9 +26,12 @@ void live_mark_locked(struct object *o, uint32_t block)
 
 void live_clear_locked(struct object *o, uint32_t block)
 {
-	if (o->live)
-		atomic_fetch_and_explicit(&o->live->bits[block / 64],
-			~((uint64_t)1 << (block % 64)), memory_order_release);
+	if (!o->live)
+		return;
+	atomic_fetch_and_explicit(&o->live->bits[block / 64], ~((uint64_t)1 << (block % 64)),
+		memory_order_release);
+	atomic_fetch_and_explicit(
+		&o->live->flags, ~(uint32_t)WD_LIVEMAP_COMPLETE, memory_order_release);
 }
 
 void live_close_locked(struct object *o)
@@ -42,9 +46,19 @@ void live_close_locked(struct object *o)
 
 void live_complete_locked(struct object *o)
 {
+	/* it stays: a block may yet be found to be bad */
+	if (o->live)
+		atomic_fetch_or_explicit(
+			&o->live->flags, WD_LIVEMAP_COMPLETE, memory_order_release);
+}
+
+void live_abandon_locked(struct object *o)
+{
 	if (!o->live)
 		return;
-	atomic_fetch_or_explicit(&o->live->flags, WD_LIVEMAP_COMPLETE, memory_order_release);
+	atomic_store_explicit(&o->live->flags, 0, memory_order_release);
+	for (uint32_t i = 0; i < (o->nblocks + 63) / 64; i++)
+		atomic_store_explicit(&o->live->bits[i], 0, memory_order_release);
 	live_close_locked(o);
 }
 
@@ -75,7 +89,7 @@ static int make_live(const struct object *o, struct wd_livemap **ret_live, struc
 	return wd_steal_fd(&fd);
 }
 
-/* Publishes a new live map, unless somebody was faster or the object became complete. */
+/* Publishes a new live map, unless somebody was faster. */
 static int publish(struct object *o, struct wd_livemap *live, int live_fd, struct wd_err *err)
 {
 	_Atomic uint64_t *bits;
@@ -83,21 +97,25 @@ static int publish(struct object *o, struct wd_livemap *live, int live_fd, struc
 
 	wd_lock(&o->lock);
 	bits = atomic_load(&o->bits);
-	if (!o->live && live && !atomic_load(&o->is_complete)) {
+	if (!o->live && live) {
+		bool is_complete = atomic_load(&o->is_complete);
+
 		for (uint32_t i = 0; i < (o->nblocks + 63) / 64; i++) {
-			uint64_t word = atomic_load_explicit(&bits[i], memory_order_relaxed);
+			uint64_t word = is_complete ? ~(uint64_t)0
+				: bits ? atomic_load_explicit(&bits[i], memory_order_relaxed)
+				       : 0;
 
 			if (word) /* touch no page for nothing */
 				atomic_store_explicit(&live->bits[i], word, memory_order_release);
 		}
+		if (is_complete)
+			atomic_store_explicit(
+				&live->flags, WD_LIVEMAP_COMPLETE, memory_order_release);
 		o->live = live;
 		o->live_fd = live_fd;
 		live = NULL;
 	}
-	if (o->live)
-		fd = fcntl(o->live_fd, F_DUPFD_CLOEXEC, 0);
-	else
-		fd = -1, errno = EALREADY;
+	fd = fcntl(o->live_fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		fd = wd_err_sys(err, errno, "hand out a live map");
 	wd_unlock(&o->lock);
@@ -114,8 +132,6 @@ int object_open_map(struct object *o, struct wd_err *err)
 	int live_fd = -1;
 	bool has_live;
 
-	if (object_is_complete(o))
-		return wd_err_set(err, EALREADY, "the object is complete and has no live map");
 	wd_lock(&o->lock);
 	has_live = o->live != NULL;
 	wd_unlock(&o->lock);

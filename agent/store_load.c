@@ -4,7 +4,8 @@
  *
  * An object that is being loaded is busy: nobody else looks at it, and its files are read without a
  * lock. What does not fit together (no file, another size, a damaged map) begins empty and is said
- * once; it costs a fetch, never a wrong byte.
+ * once; it costs a fetch, never a wrong byte. What is of an older era, or has no record, is suspect
+ * (store_suspect.c).
  *
  * At start the records are summed up. Only the maps of objects that were being written when the
  * agent was killed are read, to know what they take; no directory is.
@@ -27,18 +28,26 @@ static void mark_loaded(void *arg, uint32_t block, uint64_t hash) WD_NO_ANALYSIS
 	object_mark_locked(arg, block, hash);
 }
 
-static uint64_t present_charge(const struct object *o)
+static void suspect_loaded(void *arg, uint32_t block, uint64_t hash)
+{
+	struct object *o = arg;
+
+	/* out of memory: the block is fetched anew */
+	(void)suspect_add(o, block, hash);
+}
+
+static uint64_t present_charge(struct object *o)
 {
 	uint64_t sum = map_charge(o->nblocks);
 
 	for (uint32_t i = 0; i < o->nblocks; i++)
-		if (object_has_block(o, i))
+		if (object_has_block(o, i) || suspect_has(o, i))
 			sum += block_charge(o, i);
 	return sum;
 }
 
-/* The bits from the map; -ENOENT when there is none that fits. */
-static int load_map(struct object *o)
+/* The bits from the map, as present or as suspect; -ENOENT when there is none that fits. */
+static int load_map(struct object *o, bool is_trusted)
 {
 	wd_autoclose int fd = file_open(o->store, &o->id, ".map", O_RDONLY);
 	int rc;
@@ -47,7 +56,7 @@ static int load_map(struct object *o)
 		return fd;
 	rc = map_check_header(fd, &o->id, o->size);
 	if (rc == 0)
-		rc = map_load(fd, &o->id, o->nblocks, mark_loaded, o);
+		rc = map_load(fd, &o->id, o->nblocks, is_trusted ? mark_loaded : suspect_loaded, o);
 	return rc == -EILSEQ ? -ENOENT : rc;
 }
 
@@ -61,6 +70,11 @@ static void load_nothing(struct object *o, const struct record *rec)
 	for (uint32_t i = 0; bits && i < (o->nblocks + 63) / 64; i++)
 		atomic_store(&bits[i], 0);
 	atomic_store(&o->present, 0);
+	for (uint32_t i = 0; i < o->nblocks && object_is_suspect(o); i++) {
+		wd_lock(&o->lock);
+		suspect_clear_locked(o, i);
+		wd_unlock(&o->lock);
+	}
 	if (!rec)
 		return;
 	wd_warn("cache: the files of an object under '%s/objects' are missing or damaged: it is "
@@ -84,6 +98,7 @@ static void load_done(struct object *o, const struct record *rec, uint64_t charg
 	o->is_recorded = rec != NULL;
 	o->has_map = (flags & RECORD_HAS_MAP) != 0;
 	o->is_marked = (flags & RECORD_IN_USE) != 0;
+	o->era = rec ? rec->era : UINT64_MAX;
 	if (rec)
 		o->use = o->recorded_use = rec->use;
 	else
@@ -102,14 +117,43 @@ static void load_done(struct object *o, const struct record *rec, uint64_t charg
 	wd_unlock(&s->lock);
 }
 
+/* Every block as the map says. `rec` NULL: adopt what a kill left without its record. */
+static int load_blocks(struct object *o, const struct record *rec, bool is_trusted)
+{
+	struct store *s = o->store;
+	int rc = object_alloc_bits(o);
+
+	if (rc < 0)
+		return rc;
+	rc = rec && rec->size != o->size ? -ENOENT : 0;
+	if (rc == 0 && rec && (rec->flags & RECORD_COMPLETE)) {
+		/* complete, trusted, and yet here: the file is not what it should be */
+		if (is_trusted || !file_has_size(s, &o->id, o->size))
+			rc = -ENOENT;
+		else if (o->nblocks <= SMALL_BLOCKS && !(rec->flags & RECORD_HAS_MAP))
+			rc = map_remake(o, UINT32_MAX, rec->hashes);
+	}
+	if (rc == 0)
+		rc = load_map(o, is_trusted);
+	if (rc == -ENOMEM)
+		return rc;
+	if (rc == 0 && file_has_size(s, &o->id, o->size))
+		load_done(o, rec, present_charge(o),
+			RECORD_HAS_MAP | (rec ? rec->flags & RECORD_IN_USE : 0));
+	else if (rc != -ENOENT || rec)
+		load_nothing(o, rec);
+	return 0;
+}
+
 int object_load(struct object *o)
 {
 	struct store *s = o->store;
 	struct record rec;
-	int found = record_read(s->meta, &o->id, &rec), rc;
+	int found = record_read(s->meta, &o->id, &rec);
+	bool is_trusted = found == 0 && rec.era == meta_era(s->meta);
 
 	if (found == 0 && (rec.flags & RECORD_COMPLETE) && rec.size == o->size &&
-		file_has_size(s, &o->id, o->size)) {
+		(is_trusted || o->size == 0) && file_has_size(s, &o->id, o->size)) {
 		memcpy(o->hashes, rec.hashes, sizeof(rec.hashes));
 		atomic_store(&o->present, o->size);
 		load_done(o, &rec, rec.charged, rec.flags);
@@ -117,23 +161,9 @@ int object_load(struct object *o)
 	}
 	if (o->size == 0 && found != 0)
 		return 0;
-	rc = object_alloc_bits(o);
-	if (rc < 0)
-		return rc;
-	/* a partial object whose record was still in the batch when the agent was killed is
-	 * adopted; its bytes need not have reached the disk if the machine went down */
-	if (found < 0 && (found != -ENOENT || meta_was_unclean(s->meta)))
-		return 0;
-	rc = found == 0 && (rec.size != o->size || (rec.flags & RECORD_COMPLETE)) ? -ENOENT
-										  : load_map(o);
-	if (rc == -ENOMEM)
-		return rc;
-	if (rc == 0 && file_has_size(s, &o->id, o->size))
-		load_done(o, found == 0 ? &rec : NULL, present_charge(o),
-			RECORD_HAS_MAP | (found == 0 ? rec.flags & RECORD_IN_USE : 0));
-	else if (rc != -ENOENT || found == 0)
-		load_nothing(o, found == 0 ? &rec : NULL);
-	return 0;
+	if (found < 0 && found != -ENOENT)
+		return object_alloc_bits(o); /* unknown: empty, until the metadata works again */
+	return load_blocks(o, found == 0 ? &rec : NULL, is_trusted);
 }
 
 /* ---- the whole cache, at start ---- */

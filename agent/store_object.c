@@ -106,6 +106,7 @@ bool object_mark_locked(struct object *o, uint32_t block, uint64_t hash)
 	_Atomic uint64_t *bits = atomic_load(&o->bits);
 	uint64_t mask = (uint64_t)1 << (block % 64);
 
+	suspect_clear_locked(o, block);
 	if (o->nblocks <= SMALL_BLOCKS)
 		o->hashes[block] = hash;
 	if (atomic_load_explicit(&bits[block / 64], memory_order_relaxed) & mask)
@@ -123,6 +124,9 @@ static void clear_bits_locked(struct object *o) WD_REQUIRES(o->lock)
 	for (uint32_t i = 0; i < (o->nblocks + 63) / 64; i++)
 		atomic_store(&bits[i], 0);
 	atomic_store(&o->present, 0);
+	if (atomic_load(&o->suspect_bytes))
+		for (uint32_t i = 0; i < o->nblocks; i++)
+			suspect_clear_locked(o, i);
 }
 
 void object_complete_locked(struct store *s, struct object *o)
@@ -140,6 +144,40 @@ void object_complete_locked(struct store *s, struct object *o)
 		evict_wake_locked(s);
 	}
 	record_write_locked(s, o);
+}
+
+/* The files are not what the record says: somebody else was here. Begin anew. */
+static void forget(struct object *o)
+{
+	struct store *s = o->store;
+	int fds[2] = {-1, -1};
+
+	if (object_alloc_bits(o) < 0)
+		return;
+	wd_warn("cache: a file under '%s/objects' is missing or was cut: it is fetched anew",
+		s->dir);
+	wd_lock(&s->lock);
+	wd_lock(&o->lock);
+	if (o->is_recorded && o->fd_users == 0 && !o->is_opening) {
+		record_delete(s->meta, &o->id, &o->recorded_use);
+		store_untouch_locked(s, o);
+		o->is_recorded = o->is_dirty = o->is_marked = false;
+		s->nobjects--;
+		s->used -= o->charged;
+		o->charged = 0;
+		o->has_map = false;
+		clear_bits_locked(o);
+		live_abandon_locked(o); /* it went with a file that is no more */
+		atomic_store(&o->is_complete, o->size == 0);
+		o->is_created = false;
+		fds[0] = wd_steal_fd(&o->data_fd);
+		fds[1] = wd_steal_fd(&o->map_fd);
+	}
+	wd_unlock(&o->lock);
+	wd_unlock(&s->lock);
+	for (int i = 0; i < 2; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
 }
 
 /* ---- descriptors ---- */
@@ -217,6 +255,10 @@ static int acquire_fds(struct object *o, int *ret_data, int *ret_map)
 	wd_unlock(&s->lock);
 	if (rc == 0 && is_new)
 		meta_throttle(s->meta);
+	if (rc == -ENOENT && !is_new) {
+		forget(o);
+		return rc;
+	}
 	return rc < 0 ? store_io_error(s, -rc, "make a cache file") : 0;
 }
 
@@ -272,6 +314,11 @@ int object_pwrite(struct object *o, const void *data, size_t len, uint64_t offse
 	/* a present block is never written again: somebody may be reading it through the kernel */
 	if (object_has(o, offset, len))
 		return 0;
+	if (object_is_suspect(o)) {
+		rc = suspect_give_up(o, offset, len);
+		if (rc < 0)
+			return rc;
+	}
 	rc = acquire_fds(o, &data_fd, &map_fd);
 	if (rc < 0)
 		return rc == -EALREADY ? 0 : rc;
@@ -418,33 +465,6 @@ void object_fold(struct object *o)
 
 /* ---- reading ---- */
 
-/* The data file is not what the record says: somebody else was here. Begin anew. */
-static void forget(struct object *o)
-{
-	struct store *s = o->store;
-
-	if (object_alloc_bits(o) < 0)
-		return;
-	wd_warn("cache: a file under '%s/objects' is missing or was cut: it is fetched anew",
-		s->dir);
-	wd_lock(&s->lock);
-	wd_lock(&o->lock);
-	if (o->is_recorded && atomic_load(&o->is_complete)) {
-		record_delete(s->meta, &o->id, &o->recorded_use);
-		store_untouch_locked(s, o);
-		o->is_recorded = o->is_dirty = o->is_marked = false;
-		s->nobjects--;
-		s->used -= o->charged;
-		o->charged = 0;
-		o->has_map = false;
-		clear_bits_locked(o);
-		atomic_store(&o->is_complete, o->size == 0);
-		o->is_created = false;
-	}
-	wd_unlock(&o->lock);
-	wd_unlock(&s->lock);
-}
-
 static int open_read(struct object *o)
 {
 	int fd = file_open(o->store, &o->id, "", O_RDONLY | O_NOATIME);
@@ -481,5 +501,5 @@ bool object_is_complete(const struct object *o)
 
 uint64_t object_present_bytes(const struct object *o)
 {
-	return atomic_load(&o->present);
+	return atomic_load(&o->present) + atomic_load(&o->suspect_bytes);
 }

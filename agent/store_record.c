@@ -4,6 +4,9 @@
  * last uses (META_LRU). The record names that place, so that it can be moved; both change together
  * (meta_apply), so that no kill leaves one without the other.
  *
+ * The era (meta_era) says when all blocks of the object were last known to be right. It is older than
+ * the present one while blocks from before an unclean restart of the machine are not checked.
+ *
  * RECORD_IN_USE marks a partial object whose record is behind its map: after a kill the store looks
  * at the maps of just these to know how much space is used. Host byte order, but for the LRU key,
  * which sorts.
@@ -20,7 +23,7 @@ struct disk_record {
 	uint32_t flags;
 	uint64_t size, charged, present;
 	uint64_t use_seconds, use_seq;
-	uint64_t reserved;
+	uint64_t era; /* in which all blocks were last known to be right; 0 in early records */
 	uint64_t hashes[SMALL_BLOCKS]; /* nhashes are stored */
 };
 
@@ -39,6 +42,7 @@ bool record_decode(const void *value, size_t len, struct record *ret_rec)
 		.charged = d.charged,
 		.present = d.present,
 		.use = {d.use_seconds, d.use_seq},
+		.era = d.era,
 		.nhashes = d.nhashes};
 	memcpy(ret_rec->hashes, d.hashes, sizeof(d.hashes));
 	return true;
@@ -80,7 +84,10 @@ void record_write_locked(struct store *s, struct object *o)
 	struct disk_record d = {.format = RECORD_FORMAT,
 		.size = o->size,
 		.charged = o->charged,
-		.present = atomic_load(&o->present),
+		.present = object_present_bytes(o),
+		.era = o->is_doubtful	? UINT64_MAX
+		       : o->suspect_bytes ? o->era
+					  : meta_era(s->meta),
 		.use_seconds = o->use.seconds,
 		.use_seq = o->use.seq};
 	unsigned char old_key[LRU_KEY_LEN], new_key[LRU_KEY_LEN];

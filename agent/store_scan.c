@@ -27,6 +27,8 @@ void store_get_stats(struct store *s, struct store_stats *ret_stats)
 		.evicted_bytes = s->evicted_bytes,
 		.refused_bytes = s->refused_bytes,
 		.io_errors = s->io_errors,
+		.checked_blocks = atomic_load(&s->checked_blocks),
+		.corrupt_blocks = atomic_load(&s->corrupt_blocks),
 		.is_broken = s->is_broken};
 	wd_unlock(&s->lock);
 }

@@ -86,7 +86,7 @@ static void look_at(struct store *s, const char *name)
 		return;
 	s->sweep.found++;
 	file_name(&id, ".map", path);
-	if (!meta_was_unclean(s->meta) && faccessat(s->dir_fd, path, F_OK, 0) == 0) {
+	if (faccessat(s->dir_fd, path, F_OK, 0) == 0) {
 		file_name(&id, "", path);
 		/* loading it finds out whether it is any good */
 		if (fstatat(s->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&

@@ -198,6 +198,22 @@ static inline bool has_file(struct fixture *f, unsigned n, const char *suffix)
 	return access(path, F_OK) == 0;
 }
 
+/* Flips a byte of a block in the cache file. */
+static inline void damage(struct fixture *f, unsigned n, uint32_t block)
+{
+	char path[160];
+	unsigned char c;
+	int fd;
+
+	path_of(f, n, "", path);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &c, 1, (off_t)(block * BLOCK + 77)), 1);
+	c ^= 1;
+	assert_int_equal(pwrite(fd, &c, 1, (off_t)(block * BLOCK + 77)), 1);
+	close(fd);
+}
+
 static inline struct store_stats stats_of(struct fixture *f)
 {
 	struct store_stats st;
