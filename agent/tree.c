@@ -395,6 +395,7 @@ static int probe_now(struct dataset *ds, const struct node *dir, const char *nam
 	enum origin_kind kind;
 	struct version version;
 	struct child child;
+	uint64_t asked_id = meta_next_id(ds->tree->meta);
 	int n = snprintf(key, sizeof(key), "%s%s", dir->key, name), rc;
 
 	if (n > ORIGIN_KEY_MAX - 1)
@@ -403,16 +404,20 @@ static int probe_now(struct dataset *ds, const struct node *dir, const char *nam
 	if (rc < 0 && rc != -ENOENT)
 		return rc;
 	if (rc == -ENOENT || kind == ORIGIN_NONE) {
-		if (child_load(ds->tree->meta, dir->ino, name, &child) == 0)
-			child_remove(ds->tree->meta, dir->ino, name, &child);
+		if (child_load(ds->tree->meta, dir->ino, name, &child) < 0)
+			return -ENOENT;
+		/* a listing that went on meanwhile may have seen it since the origin said no */
+		if (child.list_id > asked_id)
+			return 0;
+		child_remove(ds->tree->meta, dir->ino, name, &child);
 		return -ENOENT;
 	}
 	if (kind == ORIGIN_PREFIX) {
 		key[n++] = '/';
 		key[n] = '\0';
 	}
-	tree_upsert(ds, dir->ino, name, key, (size_t)n, kind == ORIGIN_PREFIX, &version, 0, tree_now_ms(),
-		&child);
+	tree_upsert(ds, dir->ino, name, key, (size_t)n, kind == ORIGIN_PREFIX, &version, asked_id,
+		tree_now_ms(), &child);
 	return 0;
 }
 
@@ -550,6 +555,7 @@ static int bind_now(struct dataset *ds, struct node *node, const struct node_lin
 {
 	struct version version;
 	struct child child;
+	uint64_t asked_id = meta_next_id(ds->tree->meta);
 	int rc = origin_stat(ds->origin, node->key, &version, err);
 
 	if (rc == -ENOENT)
@@ -558,7 +564,7 @@ static int bind_now(struct dataset *ds, struct node *node, const struct node_lin
 		return rc == -ENOENT ? -ESTALE : rc;
 	version.is_bound = true;
 	if (!version_equal(&node->version, &version)) {
-		tree_upsert(ds, links->parent, base_name(node), node->key, node->key_len, false, &version, 0,
+		tree_upsert(ds, links->parent, base_name(node), node->key, node->key_len, false, &version, asked_id,
 			tree_now_ms(), &child);
 		return wd_err_set(err, ESTALE, "open '%s': changed since it was listed", node->key);
 	}

@@ -53,8 +53,8 @@ int64_t tree_now_ms(void); /* Unix time */
 
 /*
  * Writes down what the origin has at (dir, name): the same version keeps its node id, another gets a
- * new one; the path keeps its ino unless a file became a directory or the reverse. Returns the
- * child as saved.
+ * new one; the path keeps its ino unless a file became a directory or the reverse. list_id was drawn
+ * with meta_next_id() before the origin was asked. Returns the child as saved.
  */
 void tree_upsert(struct dataset *ds, uint64_t dir, const char *name, const char *key, size_t key_len,
 	bool is_dir, const struct version *version, uint64_t list_id, int64_t now_ms,

@@ -2,9 +2,11 @@
 /*
  * Listings: pages of keys become children, nodes and cookies.
  *
- * A listing has an id; every child it sees is stamped with it, and when the end is reached the
- * children of a listed directory that carry an older stamp are gone at the origin and are removed.
- * A listing that ends early (a page limit) leaves what it learned and removes nothing.
+ * A listing has an id, drawn before the origin is asked; every child it sees is stamped with it, and
+ * when the end is reached the children of a listed directory that carry an older stamp are gone at the
+ * origin and are removed. Lookups and other listings go on beside it: they draw ids too, and a stamp
+ * never goes down, so that nobody removes what a later question has found. A listing that ends early (a
+ * page limit, a fault) leaves what it learned and removes nothing.
  *
  * Which listing is made is a matter of cost: an S3 page has 1,000 keys whatever the tree's shape, so
  * a subtree that fits in one page is taken whole, and a dataset in which many directories are listed
@@ -95,7 +97,8 @@ void tree_upsert(struct dataset *ds, uint64_t dir, const char *name, const char 
 		node_save(m, &node, &links);
 	}
 	child.checked_ms = now_ms;
-	child.list_id = list_id;
+	if (is_new || list_id > child.list_id)
+		child.list_id = list_id;
 	if (is_new)
 		child_add(m, dir, name, &child);
 	else
@@ -150,7 +153,7 @@ static struct listed_dir *enter_dir(struct listing *l, uint64_t parent, const ch
 	if (d)
 		return d;
 	if (child_load(l->ds->tree->meta, parent, name, &child) == 0 && !child.is_dir &&
-		child.list_id == l->id)
+		child.list_id >= l->id)
 		leave_out(l, "hidden by a directory of the same name", key, key_len - 1);
 	tree_upsert(l->ds, parent, name, key, key_len, true, NULL, l->id, l->now_ms, &child);
 	return remember_dir(l, key, key_len, child.ino);
@@ -162,7 +165,7 @@ static void enter_file(struct listing *l, uint64_t parent, const char *name,
 	struct child child;
 
 	if (child_load(l->ds->tree->meta, parent, name, &child) == 0 && child.is_dir &&
-		child.list_id == l->id) {
+		child.list_id >= l->id) {
 		leave_out(l, "hidden by a directory of the same name", entry->key, entry->key_len);
 		return;
 	}
@@ -255,7 +258,7 @@ static int sweep_dir(struct listing *l, uint64_t dir)
 		for (unsigned i = 0; i < s->count; i++) {
 			struct child child;
 
-			if (child_load(m, dir, s->names[i], &child) == 0 && child.list_id != l->id)
+			if (child_load(m, dir, s->names[i], &child) == 0 && child.list_id < l->id)
 				child_remove(m, dir, s->names[i], &child);
 		}
 	} while (!s->is_end && s->count == SWEEP_BATCH);
