@@ -144,6 +144,7 @@ static int agent_open(struct agent *a, struct wd_err *err)
 		return wd_err_sys(err, errno, "create cache directory '%s'", s->cache_dir);
 	if (mkdir(s->run_dir, 0755) < 0 && errno != EEXIST)
 		return wd_err_sys(err, errno, "create run directory '%s'", s->run_dir);
+	origins_set_stall_timeout(s->stall_timeout);
 	rc = origins_start((unsigned)s->transfer_threads, (unsigned)s->max_transfers, err);
 	if (rc == 0)
 		rc = meta_open(s->cache_dir, &a->meta, err);

@@ -16,6 +16,10 @@
 
 #include "agent/fetch_internal.h"
 #include "agent/metrics.h"
+#include "common/log.h"
+
+#define MIN_PATIENCE_NS 100000000LL /* less is not worth another transfer */
+#define ORIGIN_PATIENCE_MS 60000    /* where no setting says (tests) */
 
 struct fetcher *fetcher_new(struct store *store, struct meta *meta, const struct settings *settings)
 {
@@ -156,7 +160,7 @@ bool fetch_is_stale(struct fetch *f)
 	bool is_stale;
 
 	wd_lock(&f->lock);
-	is_stale = f->is_stale;
+	is_stale = f->lost != 0;
 	wd_unlock(&f->lock);
 	return is_stale;
 }
@@ -186,20 +190,46 @@ void fetch_block_over_locked(struct fetch *f, uint32_t block, int status, struct
 	}
 }
 
-void fetch_answer(struct fetch *f, struct fetch_wait *over, int status, bool is_refused,
-	const struct wd_err *err)
+static void wait_for_blocks(struct fetch *f, struct fetch_wait *w);
+
+void fetch_answer(struct fetch *f, struct fetch_wait *over, const struct fetch_end *end)
 {
 	struct fetch_wait *w, *tmp;
 
 	DL_FOREACH_SAFE(over, w, tmp) {
 		DL_DELETE(over, w);
-		if (is_refused && !(w->flags & FETCH_CACHE_ONLY)) {
+		if (end->is_refused && !(w->flags & FETCH_CACHE_ONLY)) {
 			bytes_read_start(f, w);
 			continue;
 		}
 		atomic_fetch_sub(&f->fetcher->waits, 1);
-		w->cb(w, is_refused ? -ENOSPC : status, -1, err);
+		if (end->is_out_of_time && w->deadline_ns > wd_now_ns() + MIN_PATIENCE_NS)
+			wait_for_blocks(f, w);
+		else
+			w->cb(w, end->is_refused ? -ENOSPC : end->status, -1, end->err);
 	}
+}
+
+int fetch_note_end(struct fetch *f, const struct fetch_end *end)
+{
+	const char *text = end->err && end->err->msg[0] ? end->err->msg : "a transfer failed";
+	bool is_lost = end->status == -ESTALE || end->status == -ENOENT, was_lost;
+
+	if (end->status == 0 || end->status == -ECANCELED || end->is_refused)
+		return end->status;
+	wd_lock(&f->lock);
+	was_lost = f->lost != 0;
+	if (is_lost && !was_lost)
+		f->lost = end->status;
+	wd_unlock(&f->lock);
+	if (!is_lost) {
+		metric_inc(METRIC_FETCH_ERRORS);
+		wd_error("%s", text);
+	} else if (!was_lost) {
+		metric_inc(METRIC_STALE_OBJECTS);
+		wd_warn("%s", text);
+	}
+	return end->status;
 }
 
 struct run {
@@ -273,43 +303,57 @@ static bool touch_locked(struct fetch *f, uint64_t offset, uint64_t len) WD_REQU
 		wd_now_ns() >= f->no_room_until_ns;
 }
 
-void fetch_ensure(struct fetch *f, struct fetch_wait *w)
+static void wait_for_blocks(struct fetch *f, struct fetch_wait *w)
 {
 	struct run runs[MAX_RUNS];
 	unsigned nruns;
-	bool is_present, is_stale, is_wanting;
+	bool is_present, is_wanting;
+	int lost;
 
-	metric_inc(METRIC_ENSURES);
 	w->prev = w->next = NULL;
-	if (w->flags & FETCH_BYTES) {
-		atomic_fetch_add(&f->fetcher->waits, 1);
-		bytes_read_start(f, w);
-		return;
-	}
 	wd_lock(&f->lock);
 	is_wanting = touch_locked(f, w->offset, w->len);
 	is_present = object_has(f->object, w->offset, w->len);
-	is_stale = !is_present && f->is_stale;
-	nruns = is_present || is_stale ? 0 : plan_demand_locked(f, w, runs);
-	if (!is_present && !is_stale && w->missing == 0)
+	lost = is_present ? 0 : f->lost;
+	nruns = is_present || lost ? 0 : plan_demand_locked(f, w, runs);
+	if (!is_present && !lost && w->missing == 0)
 		is_present = true; /* landed while we looked */
-	if (!is_present && !is_stale) {
+	if (!is_present && !lost) {
 		DL_APPEND(f->waits, w);
 		atomic_fetch_add(&f->fetcher->waits, 1);
 	}
 	wd_unlock(&f->lock);
 
-	if (is_present || is_stale) {
+	/* a wait may be over, and its memory gone, as soon as its last transfer is begun */
+	struct fetch_wait demand = {.deadline_ns = w->deadline_ns};
+
+	if (is_present || lost) {
 		struct wd_err err = WD_ERR_INIT;
 
-		if (is_stale)
-			wd_err_set(&err, ESTALE, "read '%s': it has changed at the origin", f->name);
-		w->cb(w, is_stale ? -ESTALE : 0, -1, &err);
+		if (lost)
+			wd_err_set(&err, -lost, "read '%s': it %s at the origin", f->name,
+				lost == -ENOENT ? "is gone" : "has changed");
+		w->cb(w, lost, -1, &err);
 	}
 	for (unsigned i = 0; i < nruns; i++)
-		fetch_transfer_start(f, runs[i].first, runs[i].count, true);
+		fetch_transfer_start(f, runs[i].first, runs[i].count, &demand);
 	if (is_wanting)
 		want(f);
+}
+
+void fetch_ensure(struct fetch *f, struct fetch_wait *w)
+{
+	int64_t patience_ms = f->fetcher->settings->request_deadline;
+
+	metric_inc(METRIC_ENSURES);
+	w->deadline_ns = wd_now_ns() + (patience_ms ? patience_ms : ORIGIN_PATIENCE_MS) * 1000000;
+	if (!(w->flags & FETCH_BYTES)) {
+		wait_for_blocks(f, w);
+		return;
+	}
+	w->prev = w->next = NULL;
+	atomic_fetch_add(&f->fetcher->waits, 1);
+	bytes_read_start(f, w);
 }
 
 void fetch_hint(struct fetch *f, uint64_t offset, uint64_t len)
@@ -330,7 +374,7 @@ static bool plan_prefetch_locked(struct fetch *f, struct run *ret_run) WD_REQUIR
 {
 	uint64_t offset, len;
 
-	if (f->is_stale)
+	if (f->lost)
 		return false;
 	while (streams_next(&f->streams, f->size, (uint64_t)f->fetcher->settings->max_get_size, &offset,
 		&len)) {
@@ -397,7 +441,7 @@ void fetcher_pump(struct fetcher *fr)
 			continue;
 		}
 		enqueue_want(f); /* for more, when its turn comes again */
-		fetch_transfer_start(f, run.first, run.count, false);
+		fetch_transfer_start(f, run.first, run.count, NULL);
 		fetch_unref(f);
 	}
 }

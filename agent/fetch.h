@@ -9,6 +9,10 @@
  * transfer at a time, and whoever wants it joins. Readers' blocks are asked at once; blocks ahead of
  * sequential readers are asked within the prefetch budget.
  *
+ * A reader waits for an origin that fails until `request-deadline`, counted from its own fetch_ensure(),
+ * also when it joined a transfer that had been failing for a while: then another is begun for the rest
+ * of its time. What failed for good is logged here, once per transfer.
+ *
  * Where the cache does not admit a block (full of what is in use, or its disk is ill), a reader gets
  * the bytes themselves in a memfd, within the budget for such bytes; more of them wait in line.
  *
@@ -37,10 +41,12 @@ struct fetch_wait {
 	uint64_t offset, len; /* inside the object, 0 < len <= FETCH_MAX_LEN */
 	unsigned flags;	      /* enum fetch_flag */
 	/* Exactly once. status 0: present, or fd >= 0 holds the range's bytes from position 0 (the
-	 * callee closes it). -errno as in agent/origin.h. */
+	 * callee closes it). -errno as in agent/origin.h: -ESTALE when the object has changed, -ENOENT when
+	 * it is gone. */
 	void (*cb)(struct fetch_wait *w, int status, int fd, const struct wd_err *err);
 	/* fetch.c's own */
 	uint32_t missing;
+	int64_t deadline_ns;
 	struct fetch_wait *prev, *next;
 };
 
@@ -56,7 +62,7 @@ int fetch_open(struct fetcher *fr, struct dataset *ds, const struct node *node, 
 struct fetch *fetch_ref(struct fetch *f);
 void fetch_unref(struct fetch *f);
 struct object *fetch_object(const struct fetch *f);
-/* The origin has another version by now. */
+/* The origin has another version by now, or none. */
 bool fetch_is_stale(struct fetch *f);
 
 void fetch_ensure(struct fetch *f, struct fetch_wait *w);

@@ -42,7 +42,7 @@ static void end(struct bytes_read *r, int status, const struct wd_err *err)
 	}
 	wd_unlock(&fr->lock);
 	atomic_fetch_sub(&fr->waits, 1);
-	r->wait->cb(r->wait, status == -ENOENT ? -ESTALE : status, fd, err);
+	r->wait->cb(r->wait, status, fd, err);
 	fetch_unref(r->fetch);
 	free(r);
 	if (next)
@@ -74,11 +74,7 @@ static void bytes_done(void *arg, int status, const struct wd_err *err)
 {
 	struct bytes_read *r = arg;
 
-	if (status == -ESTALE || status == -ENOENT) {
-		wd_lock(&r->fetch->lock);
-		r->fetch->is_stale = true;
-		wd_unlock(&r->fetch->lock);
-	}
+	fetch_note_end(r->fetch, &(struct fetch_end){.status = status, .err = err});
 	end(r, status, err);
 }
 
@@ -119,6 +115,7 @@ void bytes_read_start(struct fetch *f, struct fetch_wait *w)
 		.offset = w->offset,
 		.length = w->len,
 		.is_demand = true,
+		.deadline_ns = w->deadline_ns,
 		.sink = bytes_sink,
 		.done = bytes_done,
 		.arg = r,

@@ -54,7 +54,7 @@ struct fetch {
 	uint64_t *in_flight WD_GUARDED_BY(lock); /* bit per block */
 	struct fetch_wait *waits WD_GUARDED_BY(lock);
 	struct streams streams WD_GUARDED_BY(lock);
-	bool is_stale WD_GUARDED_BY(lock);
+	int lost WD_GUARDED_BY(lock); /* this version at the origin: -ESTALE another, -ENOENT none; 0: there */
 	bool has_proof WD_GUARDED_BY(lock); /* of access: a block came from the origin */
 	int64_t no_room_until_ns WD_GUARDED_BY(lock); /* the cache refused: no prefetch until then */
 };
@@ -71,11 +71,21 @@ void fetch_block_over_locked(struct fetch *f, uint32_t block, int status, struct
 /* fetch.c: starts the read, or returns -ECANCELED after fetcher_stop (done is not called then). */
 int fetcher_get(struct fetcher *fr, struct origin *origin, struct origin_get *get);
 
-/* fetch_transfer.c: starts a transfer of blocks that the caller has marked in flight. */
-void fetch_transfer_start(struct fetch *f, uint32_t first, uint32_t count, bool is_demand);
-/* fetch.c: answers waits whose transfer ended with status; is_refused: the cache did not take it. */
-void fetch_answer(struct fetch *f, struct fetch_wait *over, int status, bool is_refused,
-	const struct wd_err *err);
+/* fetch_transfer.c: starts a transfer of blocks that the caller has marked in flight. `demand`: a wait
+ * that it is for; NULL: nobody waits. */
+void fetch_transfer_start(struct fetch *f, uint32_t first, uint32_t count, const struct fetch_wait *demand);
+/* How a transfer ended, for those who waited for it. */
+struct fetch_end {
+	int status;
+	bool is_refused;     /* the cache did not take it */
+	bool is_out_of_time; /* faults lasted until the transfer's deadline */
+	const struct wd_err *err;
+};
+/* fetch.c: answers waits. Where the transfer's time is over but not the wait's, it waits on. */
+void fetch_answer(struct fetch *f, struct fetch_wait *over, const struct fetch_end *end);
+/* fetch.c: what a transfer's end says about the object, counted and logged once. Returns the status for
+ * those who wait. */
+int fetch_note_end(struct fetch *f, const struct fetch_end *end);
 /* fetch.c: a prefetch transfer ended, the next may go. */
 void fetcher_pump(struct fetcher *fr);
 

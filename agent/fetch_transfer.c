@@ -73,7 +73,7 @@ static void block_landed(struct transfer *t, uint32_t block)
 	wd_unlock(&f->lock);
 	if (is_first)
 		proof_record(f->fetcher->meta, f->dataset, &f->key.object, f->fetcher->settings);
-	fetch_answer(f, over, 0, false, NULL);
+	fetch_answer(f, over, &(struct fetch_end){.status = 0});
 }
 
 /* Everything that did not land is no longer in flight; its waits get status, or another way. */
@@ -81,27 +81,21 @@ static void transfer_over(struct transfer *t, int status, const struct wd_err *e
 {
 	struct fetch *f = t->fetch;
 	struct fetch_wait *over = NULL;
-	bool is_stale = status == -ESTALE || status == -ENOENT, was_stale;
+	struct fetch_end end = {.status = status,
+		.is_refused = t->is_refused,
+		.is_out_of_time = status == -EIO && t->get.is_out_of_time,
+		.err = err};
 
 	if (t->admitted)
 		store_unadmit(f->fetcher->store, f->object, t->admitted);
+	fetch_note_end(f, &end);
 	wd_lock(&f->lock);
-	was_stale = f->is_stale;
-	if (is_stale)
-		f->is_stale = true;
 	if (t->is_refused)
 		f->no_room_until_ns = wd_now_ns() + NO_ROOM_NS;
 	for (uint32_t i = t->done; i < t->count; i++)
 		fetch_block_over_locked(f, t->first + i, status ? status : -EIO, &over);
 	wd_unlock(&f->lock);
-	if (is_stale && !was_stale) {
-		metric_inc(METRIC_STALE_OBJECTS);
-		wd_warn("%s", err && err->msg[0] ? err->msg : "an object changed at the origin");
-	} else if (status < 0 && !t->is_refused && status != -ECANCELED && !is_stale) {
-		metric_inc(METRIC_FETCH_ERRORS);
-		wd_error("%s", err && err->msg[0] ? err->msg : "a transfer failed");
-	}
-	fetch_answer(f, over, is_stale ? -ESTALE : status, t->is_refused, err);
+	fetch_answer(f, over, &end);
 	transfer_free(t);
 }
 
@@ -188,7 +182,9 @@ static void transfer_admitted(void *arg, int status)
 		transfer_over(t, -ECANCELED, NULL);
 }
 
-static struct transfer *transfer_new(struct fetch *f, uint32_t first, uint32_t count, bool is_demand)
+/* deadline_ns: of the reader that it is for; 0: none. */
+static struct transfer *transfer_new(struct fetch *f, uint32_t first, uint32_t count, bool is_demand,
+	int64_t deadline_ns)
 {
 	struct transfer *t = calloc(1, sizeof(*t));
 	uint64_t end = (uint64_t)(first + count) * WD_BLOCK_SIZE;
@@ -207,6 +203,7 @@ static struct transfer *transfer_new(struct fetch *f, uint32_t first, uint32_t c
 		.offset = (uint64_t)first * WD_BLOCK_SIZE,
 		.length = (end < f->size ? end : f->size) - (uint64_t)first * WD_BLOCK_SIZE,
 		.is_demand = is_demand,
+		.deadline_ns = deadline_ns,
 		.sink = transfer_sink,
 		.done = transfer_done,
 		.arg = t,
@@ -235,7 +232,7 @@ static void give_up(struct fetch *f, uint32_t first, uint32_t count)
 	for (uint32_t i = 0; i < count; i++)
 		fetch_block_over_locked(f, first + i, -ENOMEM, &over);
 	wd_unlock(&f->lock);
-	fetch_answer(f, over, -ENOMEM, false, &err);
+	fetch_answer(f, over, &(struct fetch_end){.status = -ENOMEM, .err = &err});
 }
 
 /* What was suspect is present or absent by now: only the absent is fetched, a small object as a whole. */
@@ -258,13 +255,13 @@ static void transfer_checked(void *arg)
 		for (; b < end && object_has_block(f->object, b); b++)
 			fetch_block_over_locked(f, b, 0, &over);
 		wd_unlock(&f->lock);
-		fetch_answer(f, over, 0, false, NULL);
+		fetch_answer(f, over, &(struct fetch_end){.status = 0});
 		over = NULL;
 		for (first = b; b < end && !object_has_block(f->object, b);)
 			b++;
 		if (b == first)
 			continue;
-		part = transfer_new(f, first, b - first, true);
+		part = transfer_new(f, first, b - first, true, t->get.deadline_ns);
 		if (part)
 			transfer_admit(part);
 		else
@@ -273,9 +270,9 @@ static void transfer_checked(void *arg)
 	transfer_free(t);
 }
 
-void fetch_transfer_start(struct fetch *f, uint32_t first, uint32_t count, bool is_demand)
+void fetch_transfer_start(struct fetch *f, uint32_t first, uint32_t count, const struct fetch_wait *demand)
 {
-	struct transfer *t = transfer_new(f, first, count, is_demand);
+	struct transfer *t = transfer_new(f, first, count, demand != NULL, demand ? demand->deadline_ns : 0);
 
 	if (!t)
 		give_up(f, first, count);

@@ -32,6 +32,8 @@ struct get_queue {
 	struct wd_cond drained;
 	struct get_list waiting[2] WD_GUARDED_BY(lock); /* [1]: demand */
 	struct get_list cancelled WD_GUARDED_BY(lock);
+	struct get_list parked WD_GUARDED_BY(lock);
+	int64_t parked_due_ns WD_GUARDED_BY(lock); /* the earliest; too early at times */
 	bool is_stopping WD_GUARDED_BY(lock);
 	struct get_job *free_jobs WD_GUARDED_BY(lock);
 	unsigned nlanes, njobs;
@@ -101,6 +103,8 @@ struct get_queue *get_queue_new(
 	list_init(&q->waiting[0]);
 	list_init(&q->waiting[1]);
 	list_init(&q->cancelled);
+	list_init(&q->parked);
+	q->parked_due_ns = INT64_MAX;
 	q->nlanes = lanes;
 	q->njobs = max_running < lanes ? lanes : max_running;
 	q->lanes = calloc(lanes, sizeof(*q->lanes));
@@ -193,6 +197,7 @@ static void cancel_matching(
 	wd_lock(&q->lock);
 	for (int i = 0; i < 2; i++)
 		found |= list_move(&q->waiting[i], &q->cancelled, get, o);
+	found |= list_move(&q->parked, &q->cancelled, get, o);
 	for (unsigned i = 0; i < q->njobs; i++) {
 		struct get_job *job = &q->jobs[i];
 
@@ -273,15 +278,11 @@ static void count_done(struct get_queue *q, struct origin *o)
 	wd_unlock(&q->lock);
 }
 
-void get_queue_finish(
-	struct get_queue *q, struct get_job *job, int status, const struct wd_err *err)
+/* Frees the job's place and gives it to a waiting read; returns that one's lane, -1: none waits. */
+static int leave_locked(struct get_queue *q, struct get_job *job) WD_REQUIRES(q->lock)
 {
-	struct origin *o = job->origin;
-	struct origin_get *get = job->get, *waiting;
-	int lane = -1;
+	struct origin_get *waiting;
 
-	/* the place goes on before done(), which may take its time */
-	wd_lock(&q->lock);
 	q->lanes[job->lane].load--;
 	job->is_busy = false;
 	job->get = NULL;
@@ -290,8 +291,73 @@ void get_queue_finish(
 	waiting = list_pop(&q->waiting[1]);
 	if (!waiting)
 		waiting = list_pop(&q->waiting[0]);
-	if (waiting)
-		lane = place_locked(q, waiting->priv, waiting);
+	return waiting ? place_locked(q, waiting->priv, waiting) : -1;
+}
+
+void get_queue_park(struct get_queue *q, struct get_job *job, int64_t due_ns)
+{
+	struct origin_get *get = job->get;
+	bool is_cancelled, is_next;
+	int lane;
+
+	wd_lock(&q->lock);
+	is_cancelled = job->is_cancelled;
+	lane = leave_locked(q, job);
+	get->resume.due_ns = due_ns;
+	list_push(is_cancelled ? &q->cancelled : &q->parked, get);
+	is_next = is_cancelled || due_ns < q->parked_due_ns;
+	if (!is_cancelled && is_next)
+		q->parked_due_ns = due_ns;
+	wd_unlock(&q->lock);
+	if (lane >= 0 && q->wake)
+		q->wake(q->arg, (unsigned)lane);
+	if (is_next && q->wake)
+		q->wake(q->arg, 0);
+}
+
+int64_t get_queue_unpark(struct get_queue *q, int64_t now_ns)
+{
+	struct get_list left;
+	struct origin_get *get;
+	int64_t next_ns;
+	bool has_moved = false;
+
+	wd_lock(&q->lock);
+	if (now_ns >= q->parked_due_ns) {
+		list_init(&left);
+		q->parked_due_ns = INT64_MAX;
+		while ((get = list_pop(&q->parked))) {
+			if (get->resume.due_ns > now_ns) {
+				if (get->resume.due_ns < q->parked_due_ns)
+					q->parked_due_ns = get->resume.due_ns;
+				list_push(&left, get);
+				continue;
+			}
+			has_moved = true;
+			if (place_locked(q, get->priv, get) < 0)
+				list_push(&q->waiting[get->is_demand], get);
+		}
+		list_init(&q->parked);
+		while ((get = list_pop(&left)))
+			list_push(&q->parked, get);
+	}
+	next_ns = q->parked_due_ns;
+	wd_unlock(&q->lock);
+	for (unsigned i = 0; has_moved && q->wake && i < q->nlanes; i++)
+		q->wake(q->arg, i);
+	return next_ns;
+}
+
+void get_queue_finish(
+	struct get_queue *q, struct get_job *job, int status, const struct wd_err *err)
+{
+	struct origin *o = job->origin;
+	struct origin_get *get = job->get;
+	int lane;
+
+	/* the place goes on before done(), which may take its time */
+	wd_lock(&q->lock);
+	lane = leave_locked(q, job);
 	wd_unlock(&q->lock);
 	if (lane >= 0 && q->wake)
 		q->wake(q->arg, (unsigned)lane);

@@ -11,6 +11,7 @@
  * Thread-safe; one lock, a leaf, never held over a callback.
  */
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "agent/origin_impl.h"
 
@@ -45,6 +46,12 @@ struct get_job *get_queue_wait(struct get_queue *q, unsigned lane);
 /* Calls done() and gives the place to a waiting read. */
 void get_queue_finish(
 	struct get_queue *q, struct get_job *job, int status, const struct wd_err *err);
+/* The read waits for something else than a place, and gives its own back. It comes to the thread again
+ * as a new job when get_queue_unpark() finds that due_ns has come. */
+void get_queue_park(struct get_queue *q, struct get_job *job, int64_t due_ns);
+/* Lines up the parked reads that are due by now_ns, INT64_MAX: all. Returns when the next one is due,
+ * INT64_MAX: none. Lane 0 is woken when a read is parked that is due earlier than all others. */
+int64_t get_queue_unpark(struct get_queue *q, int64_t now_ns);
 /* Ends the waiting reads that were cancelled: calls their done(). */
 void get_queue_end_cancelled(struct get_queue *q);
 

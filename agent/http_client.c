@@ -15,15 +15,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "common/cleanup.h"
+#include "common/log.h"
 
 #define PROGRESS_BYTES (256 * 1024)
 
 static struct {
 	pthread_once_t once;
 	struct wd_mutex lock;
-	struct wd_cond stopped;
+	struct wd_cond stopped; /* or a breaker has closed */
+	unsigned closings WD_GUARDED_BY(lock);
 	_Atomic bool is_stopping;
 } client = {.once = PTHREAD_ONCE_INIT};
 
@@ -47,6 +50,22 @@ void http_client_stop(void)
 	client.is_stopping = true;
 	wd_cond_broadcast(&client.stopped);
 	wd_unlock(&client.lock);
+}
+
+void http_client_wake(void)
+{
+	wd_lock(&client.lock);
+	client.closings++;
+	wd_cond_broadcast(&client.stopped);
+	wd_unlock(&client.lock);
+}
+
+/* When the reader that this thread works for began to wait; 0: nobody said. */
+static _Thread_local int64_t waiting_since_ns;
+
+void origin_waiting_since(int64_t since_ns)
+{
+	waiting_since_ns = since_ns;
 }
 
 uint32_t http_random(void)
@@ -115,8 +134,15 @@ int http_site_init(struct http_site *s, const struct origin_options *options, st
 	return origin_copy(&s->ca_cert, options->ca_cert) ? 0 : wd_err_sys(err, ENOMEM, "open");
 }
 
+int http_site_set_endpoint(struct http_site *s, const char *endpoint)
+{
+	s->health = health_open(endpoint);
+	return s->health ? 0 : -ENOMEM;
+}
+
 void http_site_done(struct http_site *s)
 {
+	health_close(s->health);
 	for (int i = 0; i < HTTP_POOL; i++)
 		curl_easy_cleanup(s->idle[i]);
 	wd_mutex_done(&s->lock);
@@ -158,6 +184,7 @@ struct call_state {
 	struct http_call *call;
 	struct http_try try;
 	struct retry retry;
+	char last[300];	 /* how the try before this one failed */
 	size_t progress; /* body bytes since the deadline was last set */
 	int64_t deadline_ms;
 	int body_rc; /* what the body callback wants the call to end with */
@@ -185,21 +212,48 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 static int on_progress(
 	void *arg, curl_off_t dltotal, curl_off_t dlnow, curl_off_t ultotal, curl_off_t ulnow)
 {
-	(void)arg, (void)dltotal, (void)dlnow, (void)ultotal, (void)ulnow;
-	return client.is_stopping;
+	const struct call_state *c = arg;
+
+	(void)dltotal, (void)dlnow, (void)ultotal, (void)ulnow;
+	return client.is_stopping || wd_now_ns() > c->retry.deadline_ns;
 }
 
-/* Waits until at_ns; false when the process is shutting down. */
-static bool wait_until(int64_t at_ns)
+/* Waits until at_ns, or until a breaker closes when is_for_breaker; false when the process is shutting
+ * down. */
+static bool wait_until(int64_t at_ns, bool is_for_breaker)
 {
 	bool is_stopping;
+	unsigned closings;
 
 	wd_lock(&client.lock);
-	while (!client.is_stopping && wd_now_ns() < at_ns)
+	closings = client.closings;
+	while (!client.is_stopping && wd_now_ns() < at_ns && !(is_for_breaker && client.closings != closings))
 		wd_cond_wait_until(&client.stopped, &client.lock, at_ns);
 	is_stopping = client.is_stopping;
 	wd_unlock(&client.lock);
 	return !is_stopping;
+}
+
+/* Waits until the endpoint's breaker lets a request go; false when the time is over before. */
+static bool wait_turn(struct call_state *c, struct http_site *s, char *text, size_t cap)
+{
+	int64_t at_ns;
+
+	/* a redirect is part of its try; a check of the URL must be quick, and tells how things are */
+	if (c->try.hops > 0 || c->call->max_tries)
+		return true;
+	while (!health_allows(s->health, &at_ns)) {
+		if (!health_is_open(s->health, text, cap))
+			continue; /* it closed meanwhile */
+		if (wd_now_ns() >= c->retry.deadline_ns)
+			return false;
+		if (at_ns > c->retry.deadline_ns)
+			at_ns = c->retry.deadline_ns;
+		/* a closing that is missed costs the time until the next probe at most */
+		if (!wait_until(at_ns, true))
+			return false;
+	}
+	return true;
 }
 
 /* Does the redirect lead to the same path with a "/" behind it? */
@@ -235,8 +289,9 @@ static CURLcode one_try(struct call_state *c)
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, c);
 	curl_easy_setopt(e, CURLOPT_NOPROGRESS, 0L);
 	curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, on_progress);
-	/* a check of the URL must be quick; others end by the low-speed limit */
-	if (call->max_tries && left_ms < LONG_MAX)
+	curl_easy_setopt(e, CURLOPT_XFERINFODATA, c);
+	/* a body's progress moves the deadline: then on_progress() looks at it, once per second */
+	if ((call->max_tries || call->request.is_head) && left_ms < LONG_MAX)
 		curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, left_ms > 100 ? (long)left_ms : 100L);
 	origin_stats.requests[call->op]++;
 	return curl_easy_perform(e);
@@ -251,21 +306,41 @@ static enum http_verdict judge_call(struct call_state *c, CURLcode rc, char *tex
 		return HTTP_OK;
 	if (c->body_rc < 0) {
 		snprintf(text, cap, "%s", strerror(-c->body_rc));
+		c->try.fault = ORIGIN_FAULT_WRONG;
 		return HTTP_FATAL;
 	}
 	verdict = http_try_judge(&c->try, rc, text, cap);
 	if (verdict == HTTP_REDIRECT && c->call->wants_dir) {
 		curl_easy_getinfo(c->try.easy, CURLINFO_EFFECTIVE_URL, &from);
-		if (from && is_dir_redirect(from, c->try.redirect)) {
+		if (from && c->try.redirect && is_dir_redirect(from, c->try.redirect)) {
 			c->call->is_dir = true;
 			return HTTP_OK;
 		}
 	}
 	if (verdict == HTTP_OK && c->try.answer.is_encoded) {
 		snprintf(text, cap, "the answer is compressed although identity was asked for");
-		return HTTP_FATAL;
+		verdict = HTTP_RETRY;
+	} else if (verdict == HTTP_OK && c->try.answer.is_garbled) {
+		snprintf(text, cap, "garbled Content-Length or Content-Range");
+		verdict = HTTP_RETRY;
+	} else if (verdict == HTTP_OK && c->call->judge) {
+		verdict = c->call->judge(c->call->arg, text, cap);
+	} else {
+		return verdict;
 	}
+	http_try_is_wrong(&c->try, verdict);
 	return verdict;
+}
+
+/* A fault that another try overcame leaves one line. */
+static void say_overcome(struct http_site *s, const struct call_state *c)
+{
+	const struct http_call *call = c->call;
+	unsigned unsaid = 0;
+
+	if (c->retry.tries > 1 && c->last[0] && health_may_say(s->health, &unsaid))
+		wd_info("%s '%s%s': %s; right at try %u (%u more like it)", call->doing, s->base.url,
+			call->request.key ? call->request.key : "", c->last, c->retry.tries, unsaid);
 }
 
 static int call_failed(struct http_site *s, const struct http_call *call, enum http_verdict verdict,
@@ -273,24 +348,53 @@ static int call_failed(struct http_site *s, const struct http_call *call, enum h
 {
 	int rc = body_rc < 0 ? body_rc : http_verdict_errno(verdict);
 	const char *key = call->request.key ? call->request.key : "";
-	char many[32] = "";
 
 	if (client.is_stopping)
 		rc = -ECANCELED;
 	/* an absent object is an answer, not an error */
 	if (rc != -ENOENT)
 		origin_stats.errors[call->op]++;
-	if (tries > 1)
-		snprintf(many, sizeof(many), " after %u tries", tries);
-	return wd_err_set(err, -rc, "%s '%s%s': %s%s", call->doing, s->base.url, key, text, many);
+	return wd_err_set(err, -rc, "%s '%s%s': %s after %u %s", call->doing, s->base.url, key, text, tries,
+		tries == 1 ? "try" : "tries");
+}
+
+/* Sets the call's time. Waiting in line for a worker counts only while the origin is away. */
+static void start_clock(struct call_state *c, struct http_site *s)
+{
+	int64_t now_ns = wd_now_ns(), since_ns = now_ns;
+	char why[300];
+
+	c->deadline_ms = c->call->deadline_ms ? c->call->deadline_ms : s->base.deadline_ms;
+	if (waiting_since_ns && waiting_since_ns < now_ns && !c->call->max_tries &&
+		health_is_open(s->health, why, sizeof(why)))
+		since_ns = waiting_since_ns;
+	retry_start_until(&c->retry, now_ns, since_ns + c->deadline_ms * 1000000);
+}
+
+/* After a try that may be made again: waits for its time. False: that was the last one. */
+static bool wait_for_next(struct call_state *c, struct http_site *s)
+{
+	char why[300];
+	int64_t at_ns;
+
+	if (c->call->max_tries && c->retry.tries >= c->call->max_tries)
+		return false;
+	if (!retry_again(&c->retry, wd_now_ns(), http_answer_wait_ms(&c->try.answer, time(NULL)),
+		    http_random(), &at_ns))
+		return false;
+	/* an open breaker says when: wait_turn() waits for it */
+	if ((c->call->max_tries || !health_is_open(s->health, why, sizeof(why))) && !wait_until(at_ns, false))
+		return false;
+	http_try_reset(&c->try);
+	origin_stats.retries++;
+	return true;
 }
 
 int http_call(struct http_site *s, struct http_call *call, struct wd_err *err)
 {
 	struct call_state *c = calloc(1, sizeof(*c));
-	enum http_verdict verdict = HTTP_FATAL;
-	int64_t at_ns;
-	char text[300];
+	enum http_verdict verdict = HTTP_RETRY;
+	char text[300] = "";
 	int rc;
 
 	if (!c || !(c->try.easy = take_handle(s))) {
@@ -299,26 +403,28 @@ int http_call(struct http_site *s, struct http_call *call, struct wd_err *err)
 	}
 	c->call = call;
 	c->try.site = s;
-	c->deadline_ms = call->deadline_ms ? call->deadline_ms : s->base.deadline_ms;
-	retry_start(&c->retry, wd_now_ns(), c->deadline_ms);
-	for (;;) {
+	start_clock(c, s);
+	while (wait_turn(c, s, text, sizeof(text))) {
 		CURLcode code;
 
 		if (c->try.hops == 0)
 			retry_count(&c->retry);
 		code = one_try(c);
 		verdict = judge_call(c, code, text, sizeof(text));
+		if (client.is_stopping)
+			health_abandoned(s->health);
+		else
+			http_try_report(&c->try, verdict, text);
 		http_try_end(&c->try);
 		if (verdict == HTTP_REDIRECT)
 			continue;
-		if (verdict != HTTP_RETRY || (call->max_tries && c->retry.tries >= call->max_tries))
+		if (verdict != HTTP_RETRY || !wait_for_next(c, s))
 			break;
-		if (!retry_again(&c->retry, wd_now_ns(), c->try.answer.retry_after_ms,
-			    http_random(), &at_ns) ||
-			!wait_until(at_ns))
-			break;
-		http_try_reset(&c->try);
-		origin_stats.retries++;
+		snprintf(c->last, sizeof(c->last), "%s", text);
+	}
+	if (verdict == HTTP_OK) {
+		waiting_since_ns = 0; /* got on: what comes next has its own time */
+		say_overcome(s, c);
 	}
 	call->answer = c->try.answer;
 	rc = verdict == HTTP_OK

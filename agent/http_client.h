@@ -11,6 +11,7 @@
 #include <curl/curl.h>
 
 #include "agent/http_range.h"
+#include "agent/origin_health.h"
 #include "agent/origin_impl.h"
 #include "agent/retry.h"
 #include "common/lock.h"
@@ -40,11 +41,13 @@ struct http_site {
 	struct origin base;
 	char *ca_cert;
 	char *authority; /* host[:port] of the site, for the redirect policy */
+	struct health *health;
 	bool follows_redirects;
 	/* Fills url, headers, authorization. -errno without memory or for a key that cannot be
 	 * named. */
 	int (*prepare)(struct http_site *s, const struct http_request *r, struct http_wire *w);
-	/* What an error answer says: appends to text, may correct the verdict. */
+	/* What an error answer says: appends to text, may correct the verdict. HTTP_REDIRECT: prepare()
+	 * makes another request from now on, try again at once. */
 	void (*explain)(struct http_site *s, const struct http_answer *a, const char *body,
 		size_t len, enum http_verdict *verdict, char *text, size_t cap);
 	/* idle handles with their connections, for blocking calls */
@@ -53,6 +56,8 @@ struct http_site {
 };
 
 int http_site_init(struct http_site *s, const struct origin_options *options, struct wd_err *err);
+/* Once the endpoint (scheme://host[:port]) is known. -errno without memory. */
+int http_site_set_endpoint(struct http_site *s, const char *endpoint);
 void http_site_done(struct http_site *s);
 
 /* One try: what was sent, what came back. Lives inside a call or a transfer. */
@@ -66,10 +71,12 @@ struct http_try {
 	bool is_foreign;    /* redirected to another authority: no credentials */
 	bool is_other_host; /* ... even to another host: no inward addresses */
 	bool is_refused_address;
+	bool is_get; /* for bytes of a known object: its absence is a fault */
 	struct http_answer answer;
 	char error_body[HTTP_ERROR_BODY];
 	size_t error_len;
 	char curl_text[CURL_ERROR_SIZE];
+	enum origin_fault fault; /* what went wrong, when the verdict is not OK */
 };
 
 /* Sets up t->easy for the request (t->redirect instead of its URL when set). extra: more headers,
@@ -80,6 +87,10 @@ void http_try_error_bytes(struct http_try *t, const void *data, size_t len);
 /* Judges how the try ended as far as curl and the status tell; text says it in words ("HTTP 503
  * SlowDown"). HTTP_REDIRECT: t->redirect is set and allowed, try again at once. */
 enum http_verdict http_try_judge(struct http_try *t, CURLcode rc, char *text, size_t cap);
+/* The answer is not what was asked for, by http_check_get(): as STALE or RETRY says. */
+void http_try_is_wrong(struct http_try *t, enum http_verdict verdict);
+/* Counts how the try ended and tells the endpoint's breaker. Once per try that health_allows() let go. */
+void http_try_report(struct http_try *t, enum http_verdict verdict, const char *text);
 /* Frees what belongs to the try; the easy handle stays. */
 void http_try_end(struct http_try *t);
 /* Between tries: forgets redirects. */
@@ -99,6 +110,8 @@ struct http_call {
 	int (*body)(void *arg, const struct http_answer *a, const void *data, size_t len);
 	/* Before each try: forget what came. NULL: nothing to do. */
 	int (*restart)(void *arg);
+	/* After a whole answer: is it what it should be? HTTP_OK, or a verdict with its text. NULL: it is. */
+	enum http_verdict (*judge)(void *arg, char *text, size_t cap);
 	void *arg;
 	const char *doing; /* "list", "look up": for error texts */
 	bool wants_dir;	   /* a redirect to the same path + "/" ends the call with is_dir */
@@ -115,6 +128,8 @@ int http_check_result(int rc, struct wd_err *err);
 
 /* Process-wide set-up, idempotent. */
 void http_client_start(void);
+/* A breaker closed: blocking calls that wait for it may look again. */
+void http_client_wake(void);
 /* Ends the waits of blocking calls with -ECANCELED until http_client_start(). */
 void http_client_stop(void);
 

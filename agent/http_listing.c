@@ -25,7 +25,7 @@ struct listing {
 	const char *prefix;
 	origin_entry_cb cb;
 	void *arg;
-	bool is_not_json;
+	bool is_not_json, is_complete;
 };
 
 static int listing_restart(void *arg)
@@ -33,6 +33,7 @@ static int listing_restart(void *arg)
 	struct listing *l = arg;
 
 	l->body.len = 0;
+	l->is_not_json = false;
 	return 0;
 }
 
@@ -84,6 +85,23 @@ static int parse_listing(struct listing *l, bool *ret_is_complete, struct wd_err
 	return rc;
 }
 
+/* A listing that breaks off or is garbled is asked again; what it gave out comes again then. */
+static enum http_verdict listing_judge(void *arg, char *text, size_t cap)
+{
+	struct listing *l = arg;
+	struct wd_err err = WD_ERR_INIT;
+
+	if (!l->body.len) {
+		l->is_not_json = true;
+		snprintf(text, cap, "an empty answer");
+		return HTTP_FATAL;
+	}
+	if (parse_listing(l, &l->is_complete, &err) == 0)
+		return HTTP_OK;
+	snprintf(text, cap, "%s", err.msg);
+	return HTTP_RETRY;
+}
+
 /* An error of the listing in words that help; returns rc for the caller. */
 static int explain_listing(const struct listing *l, int rc, struct wd_err *err)
 {
@@ -115,22 +133,16 @@ int http_list_dir(struct http_origin *h, const char *prefix, origin_entry_cb cb,
 		.deadline_ms = is_check ? HTTP_CHECK_MS : 0,
 		.body = listing_body,
 		.restart = listing_restart,
+		.judge = listing_judge,
 		.arg = &l,
 		.doing = "list",
 	};
 	int rc = http_call(&h->site, &call, err);
 
-	if (rc < 0) {
+	if (rc < 0)
 		rc = explain_listing(&l, rc, err);
-	} else if (!l.body.len) {
-		l.is_not_json = true;
-		rc = explain_listing(&l, -EIO, err);
-	} else if (parse_listing(&l, ret_is_complete, err) < 0) {
-		wd_err_wrap(err, "list '%s%s'", h->site.base.url, prefix);
-		rc = wd_err_set(NULL, EIO, "%s", "");
-		if (err)
-			err->code = EIO;
-	}
+	else
+		*ret_is_complete = l.is_complete;
 	free(l.body.data);
 	return rc;
 }

@@ -171,18 +171,25 @@ static void set_range(struct http_answer *a, const char *v, size_t len)
 	a->has_range = true;
 }
 
+int64_t http_answer_wait_ms(const struct http_answer *a, int64_t now_s)
+{
+	int64_t wait_s;
+
+	if (a->retry_after_ms >= 0 || !a->retry_at_s)
+		return a->retry_after_ms;
+	wait_s = a->retry_at_s - (a->has_date ? a->date_s : now_s);
+	return wait_s < 0 ? 0 : wait_s > 86400 ? 86400000 : wait_s * 1000;
+}
+
 static void set_retry_after(struct http_answer *a, const char *v, size_t len)
 {
 	const char *p = v;
 	uint64_t n;
-	int64_t at;
 
 	if (parse_u64(&p, v + len, &n) && p == v + len)
 		a->retry_after_ms = n > 86400 ? 86400000 : (int64_t)n * 1000;
-	else if (http_parse_date(v, len, &at) && a->has_date)
-		a->retry_after_ms = at > a->date_s ? (at - a->date_s) * 1000 : 0;
-	if (a->retry_after_ms > 86400000)
-		a->retry_after_ms = 86400000;
+	else if (!http_parse_date(v, len, &a->retry_at_s))
+		a->retry_at_s = 0;
 }
 
 static void set_text(char *out, size_t cap, const char *v, size_t len)

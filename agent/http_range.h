@@ -31,13 +31,17 @@ struct http_answer {
 	uint64_t first, last, total; /* Content-Range: bytes first-last/total */
 	int64_t modified_s;	     /* Last-Modified */
 	int64_t date_s;		     /* Date: the server's clock */
-	int64_t retry_after_ms;	     /* -1: none */
+	int64_t retry_after_ms;	     /* -1: none, or a date without the server's clock */
+	int64_t retry_at_s;	     /* Retry-After as a date; 0: none */
 	char etag[ORIGIN_ETAG_MAX];  /* as sent; empty: none, or too long to keep */
 	char type[64];		     /* Content-Type without parameters, lower case */
 	char region[64];	     /* x-amz-bucket-region */
 };
 
 void http_answer_reset(struct http_answer *a);
+/* How long the server asks to be left alone; -1: it does not. now_s: our clock, for an answer that gives
+ * a date but no Date. */
+int64_t http_answer_wait_ms(const struct http_answer *a, int64_t now_s);
 /* One header line as curl hands it over. A status line starts afresh (100-continue, proxies). */
 void http_answer_line(struct http_answer *a, const char *line, size_t len);
 

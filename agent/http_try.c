@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
+#include <openssl/x509_vfy.h>
 
 struct http_limits http_limits = {.connect_ms = 5000, .low_speed_s = 15};
 
@@ -131,6 +133,7 @@ int http_try_start(struct http_try *t, const struct http_request *r, const char 
 	t->error_len = 0;
 	t->curl_text[0] = 0;
 	t->is_refused_address = false;
+	t->fault = ORIGIN_FAULT_OTHER;
 	rc = t->site->prepare(t->site, r, &t->wire);
 	if (rc == 0)
 		rc = set_headers(t, extra);
@@ -194,20 +197,87 @@ void http_try_error_bytes(struct http_try *t, const void *data, size_t len)
 
 /* ---- judging ---- */
 
-static enum http_verdict judge_curl(const struct http_try *t, CURLcode rc, char *text, size_t cap)
+/* What curl's code says about the kind of fault. */
+static enum origin_fault curl_fault(const struct http_try *t, CURLcode rc)
 {
+	curl_off_t connected_us = 0;
+
+	switch (rc) {
+	case CURLE_COULDNT_RESOLVE_HOST:
+	case CURLE_COULDNT_RESOLVE_PROXY:
+		return ORIGIN_FAULT_DNS;
+	case CURLE_COULDNT_CONNECT:
+		return ORIGIN_FAULT_CONNECT;
+	case CURLE_OPERATION_TIMEDOUT:
+		curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected_us);
+		return connected_us > 0 ? ORIGIN_FAULT_STALL : ORIGIN_FAULT_CONNECT;
+	case CURLE_ABORTED_BY_CALLBACK: /* the deadline */
+		return t->is_refused_address ? ORIGIN_FAULT_REDIRECT : ORIGIN_FAULT_STALL;
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_CIPHER:
+	case CURLE_SSL_ISSUER_ERROR:
+		return ORIGIN_FAULT_TLS;
+	case CURLE_RECV_ERROR:
+	case CURLE_SEND_ERROR:
+	case CURLE_GOT_NOTHING:
+	case CURLE_PARTIAL_FILE:
+		return ORIGIN_FAULT_RESET;
+	case CURLE_WEIRD_SERVER_REPLY:
+	case CURLE_FILESIZE_EXCEEDED:
+	case CURLE_BAD_CONTENT_ENCODING:
+	case CURLE_UNSUPPORTED_PROTOCOL:
+	case CURLE_OUT_OF_MEMORY: /* headers without end */
+		return ORIGIN_FAULT_WRONG;
+	default:
+		return ORIGIN_FAULT_OTHER;
+	}
+}
+
+/* Why a certificate was not accepted, and what helps. */
+static void explain_tls(const struct http_try *t, char *text, size_t cap)
+{
+	size_t used = strlen(text);
+	long reason = 0;
+
+	curl_easy_getinfo(t->easy, CURLINFO_SSL_VERIFYRESULT, &reason);
+	switch (reason) {
+	case X509_V_ERR_CERT_HAS_EXPIRED:
+	case X509_V_ERR_CERT_NOT_YET_VALID:
+		snprintf(text + used, cap - used,
+			"; the server needs another certificate, or this machine's clock is wrong");
+		return;
+	case X509_V_OK:
+		snprintf(text + used, cap - used,
+			"; the URL or endpoint must use a name that is in the server's certificate");
+		return;
+	default:
+		snprintf(text + used, cap - used,
+			"; if a private CA signed the server's certificate, give its file with ca-cert (in "
+			"Kubernetes caCert)");
+	}
+}
+
+static enum http_verdict judge_curl(struct http_try *t, CURLcode rc, char *text, size_t cap)
+{
+	t->fault = curl_fault(t, rc);
 	snprintf(text, cap, "%s", t->curl_text[0] ? t->curl_text : curl_easy_strerror(rc));
 	switch (rc) {
+	case CURLE_PEER_FAILED_VERIFICATION:
+		explain_tls(t, text, cap);
+		return HTTP_FATAL;
 	case CURLE_UNSUPPORTED_PROTOCOL:
 	case CURLE_URL_MALFORMAT:
-	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CACERT_BADFILE:
 	case CURLE_SSL_CIPHER:
 	case CURLE_LOGIN_DENIED:
 		return HTTP_FATAL;
 	case CURLE_ABORTED_BY_CALLBACK:
-		if (!t->is_refused_address)
+		if (!t->is_refused_address) {
+			snprintf(text, cap, "no whole answer came in time");
 			return HTTP_RETRY;
+		}
 		snprintf(text, cap,
 			"a redirect to an address of this machine or its "
 			"cloud's metadata service is refused");
@@ -257,14 +327,11 @@ static enum http_verdict judge_redirect(struct http_try *t, char *text, size_t c
 	char *to = NULL, *from = NULL, *copy;
 	bool is_https, was_https = false;
 
+	t->fault = ORIGIN_FAULT_REDIRECT;
 	curl_easy_getinfo(t->easy, CURLINFO_REDIRECT_URL, &to);
 	curl_easy_getinfo(t->easy, CURLINFO_EFFECTIVE_URL, &from);
 	if (!to) {
 		snprintf(text, cap, "HTTP %d without a Location", t->answer.status);
-		return HTTP_FATAL;
-	}
-	if (!t->site->follows_redirects) {
-		snprintf(text, cap, "HTTP %d: a redirect is not followed here", t->answer.status);
 		return HTTP_FATAL;
 	}
 	if (t->hops >= HTTP_MAX_HOPS) {
@@ -288,6 +355,42 @@ static enum http_verdict judge_redirect(struct http_try *t, char *text, size_t c
 	return HTTP_REDIRECT;
 }
 
+static enum origin_fault status_fault(int status, enum http_verdict verdict, const char *text)
+{
+	switch (verdict) {
+	case HTTP_STALE:
+		return ORIGIN_FAULT_CHANGED;
+	case HTTP_NOENT:
+		return ORIGIN_FAULT_GONE;
+	case HTTP_ACCES:
+		return ORIGIN_FAULT_DENIED;
+	default:
+		break;
+	}
+	if (status == 429 || strstr(text, "SlowDown"))
+		return ORIGIN_FAULT_THROTTLED;
+	if (status >= 300 && status < 400)
+		return ORIGIN_FAULT_REDIRECT;
+	return status >= 500 ? ORIGIN_FAULT_SERVER : status == 408 ? ORIGIN_FAULT_STALL : ORIGIN_FAULT_OTHER;
+}
+
+void http_try_is_wrong(struct http_try *t, enum http_verdict verdict)
+{
+	t->fault = verdict == HTTP_STALE ? ORIGIN_FAULT_CHANGED : ORIGIN_FAULT_WRONG;
+}
+
+void http_try_report(struct http_try *t, enum http_verdict verdict, const char *text)
+{
+	if (verdict == HTTP_OK || verdict == HTTP_REDIRECT) {
+		health_answered(t->site->health);
+		return;
+	}
+	/* that a name does not exist is an answer, unless it was there a moment ago */
+	if (t->fault != ORIGIN_FAULT_GONE || t->is_get)
+		origin_stats.faults[t->fault]++;
+	health_failed(t->site->health, t->fault, http_answer_wait_ms(&t->answer, time(NULL)), text);
+}
+
 enum http_verdict http_try_judge(struct http_try *t, CURLcode rc, char *text, size_t cap)
 {
 	enum http_verdict verdict;
@@ -306,6 +409,11 @@ enum http_verdict http_try_judge(struct http_try *t, CURLcode rc, char *text, si
 	if (t->site->explain)
 		t->site->explain(
 			t->site, &t->answer, t->error_body, t->error_len, &verdict, text, cap);
+	if (verdict == HTTP_REDIRECT && ++t->hops > HTTP_MAX_HOPS) {
+		snprintf(text, cap, "HTTP %d: the redirects go round in circles", t->answer.status);
+		verdict = HTTP_FATAL;
+	}
+	t->fault = status_fault(t->answer.status, verdict, text);
 	if (verdict == HTTP_STALE && !strstr(text, "changed") && strlen(text) + 24 < cap)
 		strcat(text, ": the object changed");
 	return verdict;

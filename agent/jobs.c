@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "agent/origin.h"
 #include "common/lock.h"
 
 #define STACK_SIZE (256 * 1024)
@@ -12,6 +13,7 @@
 struct job {
 	void (*fn)(void *arg);
 	void *arg;
+	int64_t since_ns; /* it waits since then */
 };
 
 struct jobs {
@@ -44,6 +46,7 @@ static void *work(void *arg)
 		j->count--;
 		wd_cond_signal(&j->has_room);
 		wd_unlock(&j->lock);
+		origin_waiting_since(job.since_ns);
 		job.fn(job.arg);
 		wd_lock(&j->lock);
 	}
@@ -110,7 +113,7 @@ void jobs_run(struct jobs *j, void (*fn)(void *arg), void *arg)
 	wd_lock(&j->lock);
 	while (j->count == j->cap)
 		wd_cond_wait(&j->has_room, &j->lock);
-	j->ring[(j->head + j->count) % j->cap] = (struct job){fn, arg};
+	j->ring[(j->head + j->count) % j->cap] = (struct job){fn, arg, wd_now_ns()};
 	j->count++;
 	if (j->idle < j->count && j->nthreads < j->max_threads)
 		spawn_locked(j);

@@ -154,6 +154,9 @@ static void open_fail(struct open_file *of, int status, const struct wd_err *err
 	struct mount *mnt = of->mount;
 	struct waiting *w, *tmp, *waiting;
 
+	/* gone: the kernel looks the name up again, and finds that, or what is there instead */
+	if (status == -ENOENT)
+		status = -ESTALE;
 	wd_lock(&mnt->lock);
 	HASH_DEL(mnt->opens, of);
 	waiting = of->waiting;
@@ -292,6 +295,8 @@ static void bind_job(void *arg)
 	struct wd_err err = WD_ERR_INIT;
 	int rc = tree_bind(of->mount->dataset, of->node, true, &of->info, &err);
 
+	if (rc == -EIO || rc == -EACCES)
+		wd_error("%s", err.msg);
 	if (rc < 0)
 		open_fail(of, rc, &err);
 	else

@@ -13,6 +13,8 @@
 #include <string.h>
 
 #include "agent/http_client.h"
+#include "agent/metrics.h"
+#include "agent/origin_health.h"
 #include "agent/origin_impl.h"
 #include "agent/transfer.h"
 #include "common/cleanup.h"
@@ -80,6 +82,11 @@ int origins_start(unsigned threads, unsigned max_transfers, struct wd_err *err)
 	if (rc < 0)
 		transfer_stop();
 	return rc;
+}
+
+void origins_set_stall_timeout(int64_t timeout_ms)
+{
+	http_limits.low_speed_s = timeout_ms > 1000 ? (long)((timeout_ms + 999) / 1000) : 1;
 }
 
 void origins_interrupt(void)
@@ -237,10 +244,52 @@ int origin_stat(struct origin *o, const char *key, struct version *ret_version, 
 void origin_get(struct origin *o, struct origin_get *get)
 {
 	assert(get->length > 0 && get->offset + get->length > get->offset);
+	if (!get->deadline_ns)
+		get->deadline_ns = wd_now_ns() + o->deadline_ms * 1000000;
+	get->is_out_of_time = false;
+	memset(&get->resume, 0, sizeof(get->resume));
 	o->ops->get(o, get);
 }
 
 void origin_cancel(struct origin *o, struct origin_get *get)
 {
 	o->ops->cancel(o, get);
+}
+
+/* ---- metrics ---- */
+
+static const char *const fault_labels[ORIGIN_FAULT_COUNT] = {
+#define F(id, label) label,
+	ORIGIN_FAULTS(F)
+#undef F
+};
+
+void origin_print_metrics(FILE *out)
+{
+	static const char *const ops[] = {"list", "head", "get"};
+
+	fputs("# HELP warpdrive_origin_requests_total Requests sent to origins, retries included\n"
+	      "# TYPE warpdrive_origin_requests_total counter\n",
+		out);
+	for (int i = 0; i < ORIGIN_OP_COUNT; i++)
+		fprintf(out, "warpdrive_origin_requests_total{op=\"%s\"} %llu\n", ops[i],
+			(unsigned long long)atomic_load(&origin_stats.requests[i]));
+	fputs("# HELP warpdrive_origin_errors_total Requests that failed for good, after their retries\n"
+	      "# TYPE warpdrive_origin_errors_total counter\n",
+		out);
+	for (int i = 0; i < ORIGIN_OP_COUNT; i++)
+		fprintf(out, "warpdrive_origin_errors_total{op=\"%s\"} %llu\n", ops[i],
+			(unsigned long long)atomic_load(&origin_stats.errors[i]));
+	fputs("# HELP warpdrive_origin_faults_total Tries of requests that failed, by what was wrong; most are "
+	      "overcome by another try\n"
+	      "# TYPE warpdrive_origin_faults_total counter\n",
+		out);
+	for (int i = 0; i < ORIGIN_FAULT_COUNT; i++)
+		fprintf(out, "warpdrive_origin_faults_total{class=\"%s\"} %llu\n", fault_labels[i],
+			(unsigned long long)atomic_load(&origin_stats.faults[i]));
+	health_print_metrics(out);
+	metrics_print_one(out, "warpdrive_origin_retries_total", "counter", "Requests tried again",
+		atomic_load(&origin_stats.retries));
+	metrics_print_one(out, "warpdrive_origin_bytes_total", "counter",
+		"Bytes of object data received from origins", atomic_load(&origin_stats.bytes));
 }

@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "common/err.h"
 
@@ -66,6 +67,30 @@ typedef bool (*origin_entry_cb)(void *arg, const struct origin_entry *entry);
 
 enum origin_kind { ORIGIN_NONE, ORIGIN_OBJECT, ORIGIN_PREFIX };
 
+/* What can go wrong with one try of a request: identifier, label of the metric. */
+#define ORIGIN_FAULTS(F)                                                                           \
+	F(DNS, "dns")		  /* the host's name does not resolve */                           \
+	F(CONNECT, "connect")	  /* refused, unreachable */                                       \
+	F(TLS, "tls")		  /* no handshake, or a certificate that is not trusted */         \
+	F(RESET, "reset")	  /* the connection broke, before or in the answer */              \
+	F(STALL, "stall")	  /* nothing came for too long */                                  \
+	F(THROTTLED, "throttled") /* 429, SlowDown */                                              \
+	F(SERVER, "server")	  /* 5xx */                                                        \
+	F(DENIED, "denied")	  /* 401, 403 and their kin */                                     \
+	F(GONE, "gone")		  /* 404 for what was there */                                     \
+	F(CHANGED, "changed")	  /* another version than the one asked for */                     \
+	F(WRONG, "wrong")	  /* an answer that is not what was asked for */                   \
+	F(REDIRECT, "redirect")	  /* one that is not followed */                                   \
+	F(IO, "io")		  /* file: an error of the file system */                          \
+	F(OTHER, "other")
+
+enum origin_fault {
+#define F(id, label) ORIGIN_FAULT_##id,
+	ORIGIN_FAULTS(F)
+#undef F
+		ORIGIN_FAULT_COUNT
+};
+
 struct origin;
 
 /* A ranged read in flight; the memory belongs to the caller and stays until done() is called. */
@@ -74,6 +99,9 @@ struct origin_get {
 	const struct version *version; /* If-Match */
 	uint64_t offset, length;       /* length > 0, inside the object */
 	bool is_demand;		       /* a reader waits: goes before the others */
+	/* Monotonic: when the reader's patience ends; 0: the origin's deadline from now on. Progress
+	 * (256 KiB) moves it, and so does waiting in line while the origin is well. */
+	int64_t deadline_ns;
 	/* On a transfer thread, in order of offset, without gaps or repeats even across retries. HTTP
 	 * gives up to 16 KiB at a time, file 1 MiB.
 	 * Non-zero (-errno) ends the transfer with that status. */
@@ -81,7 +109,17 @@ struct origin_get {
 	/* On a transfer thread, exactly once, last. status 0: every byte was given to sink. */
 	void (*done)(void *arg, int status, const struct wd_err *err);
 	void *arg;
-	void *priv; /* the origin's */
+	/* Out, with status < 0: faults that may pass lasted until the deadline. Else the status is
+	 * definite: another try now would end the same way. */
+	bool is_out_of_time;
+	/* the origin's own */
+	struct {
+		uint64_t given;	     /* bytes the sink has */
+		uint64_t progress_at; /* given, at the last progress */
+		unsigned tries;
+		int64_t due_ns; /* while it waits for its origin to come back */
+	} resume;
+	void *priv;
 	struct origin_get *next;
 };
 
@@ -90,6 +128,7 @@ enum origin_op { ORIGIN_OP_LIST, ORIGIN_OP_HEAD, ORIGIN_OP_GET, ORIGIN_OP_COUNT 
 struct origin_stats {
 	_Atomic uint64_t requests[ORIGIN_OP_COUNT];
 	_Atomic uint64_t errors[ORIGIN_OP_COUNT];
+	_Atomic uint64_t faults[ORIGIN_FAULT_COUNT]; /* by try, the overcome ones too */
 	_Atomic uint64_t retries;
 	_Atomic uint64_t bytes; /* of object data */
 };
@@ -98,6 +137,11 @@ extern struct origin_stats origin_stats; /* of the whole process */
 /* Starts and stops the transfer threads and their connection pools; once per process. max_transfers
  * bounds the transfers under way; more wait in the queue, demand first. */
 int origins_start(unsigned threads, unsigned max_transfers, struct wd_err *err);
+/* After how long without data a transfer is broken off and tried again; whole seconds, default 15. */
+void origins_set_stall_timeout(int64_t timeout_ms);
+/* The blocking calls that this thread makes next count their deadline from since_ns, when the reader
+ * began to wait, until one of them succeeds. 0: from the call. */
+void origin_waiting_since(int64_t since_ns);
 /* Ends the blocking calls (list, probe, stat, check) with -ECANCELED, those to come too. */
 void origins_interrupt(void);
 void origins_stop(void);
@@ -132,6 +176,9 @@ int origin_probe(struct origin *o, const char *key, enum origin_kind *ret_kind,
 
 /* HEAD: the object's version, bound. */
 int origin_stat(struct origin *o, const char *key, struct version *ret_version, struct wd_err *err);
+
+/* warpdrive_origin_* */
+void origin_print_metrics(FILE *out);
 
 void origin_get(struct origin *o, struct origin_get *get);
 /* Asks a transfer to end early; done() still comes (-ECANCELED unless it had ended). */

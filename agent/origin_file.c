@@ -200,6 +200,21 @@ static bool file_lists_recursively(const struct origin *o)
 	return false;
 }
 
+/* Counts a failure by its class. Absence of a name is none. */
+static int count_fault(int rc, enum origin_op op)
+{
+	enum origin_fault fault = rc == -ENOENT ? ORIGIN_FAULT_GONE
+		: rc == -ESTALE			? ORIGIN_FAULT_CHANGED
+		: rc == -EACCES || rc == -EPERM ? ORIGIN_FAULT_DENIED
+						: ORIGIN_FAULT_IO;
+
+	if (rc < 0 && rc != -ECANCELED && (rc != -ENOENT || op == ORIGIN_OP_GET)) {
+		origin_stats.faults[fault]++;
+		origin_stats.errors[op]++;
+	}
+	return rc;
+}
+
 /* ---- list ---- */
 
 /* Is the directory one of those that lead to prefix? A symlink to it would make an endless tree. */
@@ -288,11 +303,11 @@ static int file_list(struct origin *o, const char *prefix, bool is_recursive, un
 	if (!path)
 		return wd_err_sys(err, ENOMEM, "list '%s%s'", o->url, prefix);
 	if (root < 0)
-		return wd_err_sys(err, -root, "list '%s'", o->url);
+		return wd_err_sys(err, -count_fault(root, ORIGIN_OP_LIST), "list '%s'", o->url);
 	fd = *path && !is_plain_key(path) ? -ENOENT
 					  : open_beneath(root, path, O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
-		return wd_err_sys(err, -fd, "list '%s%s'", o->url, prefix);
+		return wd_err_sys(err, -count_fault(fd, ORIGIN_OP_LIST), "list '%s%s'", o->url, prefix);
 	dir = fdopendir(fd);
 	if (!dir) {
 		close(fd);
@@ -305,7 +320,7 @@ static int file_list(struct origin *o, const char *prefix, bool is_recursive, un
 			return 0;
 	}
 	if (errno)
-		return wd_err_sys(err, errno, "list '%s%s'", o->url, prefix);
+		return wd_err_sys(err, -count_fault(-errno, ORIGIN_OP_LIST), "list '%s%s'", o->url, prefix);
 	*ret_is_complete = true;
 	return 0;
 }
@@ -320,7 +335,7 @@ static int file_probe(struct origin *o, const char *key, enum origin_kind *ret_k
 
 	origin_stats.requests[ORIGIN_OP_HEAD]++;
 	if (fd < 0 && fd != -ENOENT)
-		return wd_err_sys(err, -fd, "look up '%s%s'", o->url, key);
+		return wd_err_sys(err, -count_fault(fd, ORIGIN_OP_HEAD), "look up '%s%s'", o->url, key);
 	*ret_kind = ORIGIN_NONE;
 	if (fd >= 0 && S_ISDIR(st.st_mode)) {
 		*ret_kind = ORIGIN_PREFIX;
@@ -441,8 +456,7 @@ static void run_job(struct get_job *job)
 	if (rc < 0) {
 		wd_err_sys(&err, -rc, "fetch '%s%s' bytes %" PRIu64 "-%" PRIu64, job->origin->url,
 			get->key, get->offset, get->offset + get->length - 1);
-		if (rc != -ECANCELED)
-			origin_stats.errors[ORIGIN_OP_GET]++;
+		count_fault(rc, ORIGIN_OP_GET);
 	}
 	get_queue_finish(pool.queue, job, rc, &err);
 }

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "agent/transfer.h"
+#include "common/cleanup.h"
 
 static struct http_origin *http_of(struct origin *o)
 {
@@ -112,6 +113,7 @@ static int set_url(struct http_origin *h, const char *url, struct wd_err *err)
 {
 	const char *host = strstr(url, "://") + 3, *path = host + strcspn(host, "/?#"), *at;
 	struct http_buffer root = {.max = 8192};
+	wd_autofree char *endpoint = NULL;
 	int rc = 0;
 
 	at = memrchr(host, '@', (size_t)(path - host));
@@ -138,7 +140,12 @@ static int set_url(struct http_origin *h, const char *url, struct wd_err *err)
 	if (rc < 0 || !h->site.authority)
 		return wd_err_sys(err, rc == -EFBIG ? EINVAL : ENOMEM, "cannot use the URL");
 	h->site.base.url = strdup(h->root);
-	return h->site.base.url ? 0 : wd_err_sys(err, ENOMEM, "cannot use the URL");
+	if (!h->site.base.url)
+		return wd_err_sys(err, ENOMEM, "cannot use the URL");
+	/* the root up to the path */
+	endpoint = strndup(h->root, (size_t)(strstr(h->root, "://") + 3 - h->root) + strlen(h->site.authority));
+	rc = endpoint ? http_site_set_endpoint(&h->site, endpoint) : -ENOMEM;
+	return rc < 0 ? wd_err_sys(err, -rc, "cannot use the URL") : 0;
 }
 
 static void http_close(struct origin *o)

@@ -6,14 +6,16 @@
  * Keys are bytes: every one but the unreserved characters and "/" is percent-encoded, and curl is
  * told to leave "..", "//" and the like alone, so that any key S3 can hold can be read.
  *
- * Redirects are not followed: S3 redirects to another region, and then the signature is wrong
- * anyway; the error says which region it is.
+ * A redirect's Location is never followed: a request that is signed goes only where we ourselves say.
+ * But S3 tells the region of a bucket that is elsewhere. From then on requests are signed for that
+ * region, and go to its host when no endpoint was given. That may happen S3_PLACES_MAX times.
  */
 #include "agent/origin_s3.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,7 @@
 #include "agent/s3_xml.h"
 #include "agent/transfer.h"
 #include "common/cleanup.h"
+#include "common/log.h"
 
 #define CLOCK_SKEW_S (15 * 60)
 
@@ -34,13 +37,13 @@ static struct s3_origin *s3_of(struct origin *o)
 
 /* ---- requests ---- */
 
-static int sign(const struct s3_origin *s, const char *method, const char *path, const char *query,
-	struct http_wire *w)
+static int sign(const struct s3_origin *s, const struct s3_place *place, const char *method,
+	const char *path, const char *query, struct http_wire *w)
 {
 	time_t now = time(NULL);
 	char date[S3_DATE_LEN], *value;
 	struct s3_header headers[4] = {
-		{"host", s->site.authority},
+		{"host", place->authority},
 		{"x-amz-content-sha256", S3_UNSIGNED_PAYLOAD},
 		{"x-amz-date", date},
 		{"x-amz-security-token", s->session_token},
@@ -49,7 +52,7 @@ static int sign(const struct s3_origin *s, const char *method, const char *path,
 		.method = method,
 		.path = path,
 		.query = query,
-		.region = s->region,
+		.region = place->region,
 		.service = "s3",
 		.access_key = s->access_key,
 		.secret_key = s->secret_key,
@@ -80,6 +83,7 @@ static int sign(const struct s3_origin *s, const char *method, const char *path,
 static int s3_prepare(struct http_site *site, const struct http_request *r, struct http_wire *w)
 {
 	struct s3_origin *s = (struct s3_origin *)site;
+	const struct s3_place *place = atomic_load(&s->place);
 	struct http_buffer path = {.max = 16384};
 	const char *query = r->query ? r->query : "";
 	int rc = http_buffer_add(&path, s->path, strlen(s->path));
@@ -91,14 +95,83 @@ static int s3_prepare(struct http_site *site, const struct http_request *r, stru
 	if (rc == 0 && r->key)
 		rc = http_encode(&path, r->key, strlen(r->key), "/");
 	if (rc == 0 && !s->is_anonymous)
-		rc = sign(s, r->is_head ? "HEAD" : "GET", path.data, query, w);
+		rc = sign(s, place, r->is_head ? "HEAD" : "GET", path.data, query, w);
 	if (rc == 0 &&
-		asprintf(&w->url, "%s%s%s%s", s->base, path.data, *query ? "?" : "", query) < 0) {
+		asprintf(&w->url, "%s://%s%s%s%s", s->is_https ? "https" : "http", place->authority,
+			path.data, *query ? "?" : "", query) < 0) {
 		w->url = NULL;
 		rc = -ENOMEM;
 	}
 	free(path.data);
 	return rc;
+}
+
+/* ---- where the bucket is ---- */
+
+static void place_free(struct s3_place *place)
+{
+	if (!place)
+		return;
+	free(place->region);
+	free(place->authority);
+	free(place);
+}
+
+static struct s3_place *place_new(const struct s3_origin *s, const char *region)
+{
+	struct s3_place *place = calloc(1, sizeof(*place));
+	wd_autofree char *host = NULL;
+
+	if (!place)
+		return NULL;
+	place->region = strdup(region);
+	if ((s->endpoint ? asprintf(&host, "%s", s->endpoint)
+			 : asprintf(&host, "s3.%s.amazonaws.com", region)) < 0)
+		host = NULL;
+	if (!host || asprintf(&place->authority, "%s%s%s", s->is_path_style ? "" : s->bucket,
+			     s->is_path_style ? "" : ".", host) < 0)
+		place->authority = NULL;
+	if (!place->region || !place->authority) {
+		place_free(place);
+		return NULL;
+	}
+	return place;
+}
+
+/* A word from the server that becomes part of a host's name. */
+static bool is_region(const char *region)
+{
+	size_t len = strlen(region);
+
+	return len > 0 && len <= 32 && strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
+}
+
+/* The server says that the bucket is in another region: true when requests go there from now on. */
+static bool move_to(struct s3_origin *s, const char *region)
+{
+	struct s3_place *place, *now;
+	unsigned n = 0;
+	bool has_moved;
+
+	if (!is_region(region))
+		return false;
+	place = place_new(s, region);
+	wd_lock(&s->site.lock);
+	now = atomic_load(&s->place);
+	for (const struct s3_place *p = now; p; p = p->older)
+		n++;
+	has_moved = place && n < S3_PLACES_MAX && strcmp(now->region, region) != 0;
+	if (has_moved) {
+		place->older = now;
+		atomic_store(&s->place, place);
+	}
+	wd_unlock(&s->site.lock);
+	if (has_moved)
+		wd_info("open '%s': the bucket is in region '%s', which is used from now on; set region=%s",
+			s->site.base.url, region, region);
+	else
+		place_free(place);
+	return has_moved;
 }
 
 /* ---- errors in words ---- */
@@ -120,6 +193,7 @@ static const struct {
 	{"ExpiredToken", HTTP_ACCES, "the session token has expired: renew it"},
 	{"InvalidToken", HTTP_ACCES, "the session token is not valid: renew it"},
 	{"AuthorizationHeaderMalformed", HTTP_ACCES, "is the region right?"},
+	{"ServiceUnavailable", HTTP_RETRY, ""},
 	{"PermanentRedirect", HTTP_FATAL, "the bucket is in another region or at another endpoint"},
 	{"TemporaryRedirect", HTTP_RETRY, ""},
 	{"SlowDown", HTTP_RETRY, ""},
@@ -152,7 +226,8 @@ static void explain_bare(
 			" RequestTimeTooSkewed: this machine's clock differs too much from "
 			"the server's: set it");
 	else if (verdict == HTTP_ACCES)
-		append(text, cap, " Forbidden");
+		append(text, cap, " %s", a->status == 400 ? "Bad Request: has the session token expired?"
+							  : "Forbidden");
 	else if (verdict == HTTP_NOENT)
 		append(text, cap, " Not Found");
 }
@@ -160,11 +235,15 @@ static void explain_bare(
 static void s3_explain(struct http_site *site, const struct http_answer *a, const char *body,
 	size_t len, enum http_verdict *verdict, char *text, size_t cap)
 {
-	const struct s3_origin *s = (struct s3_origin *)site;
-	const char *remedy = NULL, *region = a->region;
+	struct s3_origin *s = (struct s3_origin *)site;
+	const char *remedy = NULL, *region = a->region, *now = atomic_load(&s->place)->region;
+	bool is_moved = a->status == 301 || a->status == 307 || a->status == 308;
 	struct s3_error e;
 
 	if (!len || !s3_parse_error(body, len, &e)) {
+		/* S3 answers a HEAD with an expired token so, and has no room to say why */
+		if (a->status == 400 && s->session_token)
+			*verdict = HTTP_ACCES;
 		explain_bare(a, *verdict, text, cap);
 		e = (struct s3_error){0};
 	} else {
@@ -182,7 +261,13 @@ static void s3_explain(struct http_site *site, const struct http_answer *a, cons
 		if (!region[0])
 			region = e.region;
 	}
-	if (region[0] && strcasecmp(region, s->region) != 0 && a->status / 100 != 5)
+	if (!region[0] || a->status / 100 == 5)
+		return;
+	if (is_moved && strcmp(region, now) == 0)
+		*verdict = HTTP_REDIRECT; /* another request has moved meanwhile; or a loop, which has an end */
+	else if ((is_moved || a->status == 400) && move_to(s, region))
+		*verdict = HTTP_REDIRECT;
+	else if (strcasecmp(region, now) != 0)
 		append(text, cap, " (the server says region '%s': set region=%s)", region, region);
 }
 
@@ -223,22 +308,16 @@ static bool is_authority(const char *a)
 	return true;
 }
 
-static int set_endpoint(
-	struct s3_origin *s, const struct origin_options *options, struct wd_err *err)
+static int set_endpoint(struct s3_origin *s, const char *endpoint, struct wd_err *err)
 {
-	wd_autofree char *made = NULL;
 	wd_autofree char *authority = NULL;
-	const char *endpoint = options->endpoint, *host, *colon;
-	bool is_https, is_path_style;
-	size_t host_len;
+	const char *host, *colon;
+	bool is_https;
 
 	if (!endpoint) {
-		if (asprintf(&made, "https://s3.%s.amazonaws.com", s->region) < 0)
-			made = NULL;
-		endpoint = made;
+		s->is_https = true;
+		return 0;
 	}
-	if (!endpoint)
-		return wd_err_sys(err, ENOMEM, "cannot open");
 	is_https = strncasecmp(endpoint, "https://", 8) == 0;
 	if (!is_https && strncasecmp(endpoint, "http://", 7) != 0)
 		return wd_err_set(err, EINVAL,
@@ -258,18 +337,37 @@ static int set_endpoint(
 	colon = strrchr(authority, ':');
 	if (colon && strcmp(colon, is_https ? ":443" : ":80") == 0)
 		authority[colon - authority] = 0;
-	host_len = authority[0] == '[' ? strlen(authority) : strcspn(authority, ":");
-	is_path_style = options->is_path_style || wants_path_style(s, authority, host_len);
-	if (asprintf(&s->site.authority, "%s%s%s", is_path_style ? "" : s->bucket,
-		    is_path_style ? "" : ".", authority) < 0)
-		s->site.authority = NULL;
-	if (!s->site.authority || asprintf(&s->base, "%s%s", is_https ? "https://" : "http://",
-					  s->site.authority) < 0)
-		s->base = NULL;
-	if (asprintf(&s->path, "%s%s", is_path_style ? "/" : "", is_path_style ? s->bucket : "") <
-		0)
+	s->is_https = is_https;
+	s->endpoint = wd_steal_ptr(authority);
+	return 0;
+}
+
+/* Makes the first place, and the path that goes with its style. */
+static int set_place(struct s3_origin *s, const struct origin_options *options, struct wd_err *err)
+{
+	const char *region = options->region && *options->region ? options->region : "us-east-1";
+	const char *host = s->endpoint ? s->endpoint : "s3.amazonaws.com";
+	wd_autofree char *endpoint = NULL;
+	struct s3_place *place;
+
+	for (const char *p = region; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("-_", *p))
+			return wd_err_set(err, EINVAL,
+				"option 'region' is '%.64s'; it is a word like "
+				"eu-west-1",
+				region);
+	s->is_path_style = options->is_path_style ||
+			   wants_path_style(s, host, host[0] == '[' ? strlen(host) : strcspn(host, ":"));
+	place = place_new(s, region);
+	atomic_store(&s->place, place);
+	if (!place || asprintf(&s->path, "%s%s", s->is_path_style ? "/" : "",
+			      s->is_path_style ? s->bucket : "") < 0)
 		s->path = NULL;
-	return s->base && s->path ? 0 : wd_err_sys(err, ENOMEM, "cannot open");
+	if (!s->path || !origin_copy(&s->site.authority, place->authority) ||
+		asprintf(&endpoint, "%s://%s", s->is_https ? "https" : "http", place->authority) < 0 ||
+		http_site_set_endpoint(&s->site, endpoint) < 0)
+		return wd_err_sys(err, ENOMEM, "cannot open");
+	return 0;
 }
 
 static int set_bucket(struct s3_origin *s, const char *url, struct wd_err *err)
@@ -332,30 +430,21 @@ static int set_credentials(struct s3_origin *s, const struct origin_options *o, 
 static void s3_close(struct origin *o)
 {
 	struct s3_origin *s = s3_of(o);
+	struct s3_place *place = atomic_load(&s->place), *older;
 
+	for (; place; place = older) {
+		older = place->older;
+		place_free(place);
+	}
 	http_site_done(&s->site);
 	origin_forget(s->access_key);
 	origin_forget(s->secret_key);
 	origin_forget(s->session_token);
 	free(s->bucket);
 	free(s->prefix);
-	free(s->region);
-	free(s->base);
+	free(s->endpoint);
 	free(s->path);
 	free(s);
-}
-
-static int set_region(struct s3_origin *s, const char *region, struct wd_err *err)
-{
-	if (!region || !*region)
-		region = "us-east-1";
-	for (const char *p = region; *p; p++)
-		if (!isalnum((unsigned char)*p) && !strchr("-_", *p))
-			return wd_err_set(err, EINVAL,
-				"option 'region' is '%.64s'; it is a word like "
-				"eu-west-1",
-				region);
-	return origin_copy(&s->region, region) ? 0 : wd_err_sys(err, ENOMEM, "cannot open");
 }
 
 static int s3_open(const char *url, const struct origin_options *options,
@@ -372,9 +461,9 @@ static int s3_open(const char *url, const struct origin_options *options,
 	if (rc == 0)
 		rc = set_bucket(s, url, err);
 	if (rc == 0)
-		rc = set_region(s, options->region, err);
+		rc = set_endpoint(s, options->endpoint, err);
 	if (rc == 0)
-		rc = set_endpoint(s, options, err);
+		rc = set_place(s, options, err);
 	if (rc == 0)
 		rc = set_credentials(s, options, err);
 	if (rc < 0) {

@@ -4,11 +4,20 @@
 /* Inside the S3 origin: its struct, and its listings (s3_list.c). */
 #include "agent/http_client.h"
 
+/* Where the bucket is, as far as known; never changed, only replaced. */
+struct s3_place {
+	char *region;
+	char *authority;	/* host[:port], with the bucket unless path style */
+	struct s3_place *older; /* replaced ones are kept: a request may still use them */
+};
+#define S3_PLACES_MAX 4
+
 struct s3_origin {
 	struct http_site site;
 	char *bucket, *prefix; /* prefix: "" or ends with "/" */
-	char *region;
-	char *base; /* scheme://authority */
+	char *endpoint;	       /* host[:port] as asked for; NULL: AWS, by region */
+	bool is_https, is_path_style;
+	struct s3_place *_Atomic place;
 	char *path; /* "" or "/bucket", encoded */
 	bool is_anonymous;
 	char *access_key, *secret_key, *session_token;

@@ -67,6 +67,8 @@ static void proof_done(void *arg, int status, const struct wd_err *err)
 	} else if (status == -EACCES) {
 		meta_del(meta, META_PROOFS, &p->key, sizeof(p->key));
 	}
+	if (status == -EIO || status == -EACCES)
+		wd_error("%s", err->msg);
 	p->cb(p->arg, status, err);
 	dataset_unref(p->dataset);
 	free(p);

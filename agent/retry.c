@@ -7,16 +7,31 @@
 
 #define NS_PER_MS 1000000
 
-void retry_start(struct retry *r, int64_t now_ns, int64_t deadline_ms)
+static void set_deadline(struct retry *r, int64_t now_ns, int64_t deadline_ns)
 {
-	r->deadline_ns = now_ns + deadline_ms * NS_PER_MS;
+	int64_t margin_ns = (deadline_ns - now_ns) / 10;
+
+	if (margin_ns > (int64_t)RETRY_LAST_MAX_MS * NS_PER_MS)
+		margin_ns = (int64_t)RETRY_LAST_MAX_MS * NS_PER_MS;
+	r->deadline_ns = deadline_ns;
+	r->last_ns = margin_ns > 0 ? deadline_ns - margin_ns : deadline_ns;
+}
+
+void retry_start_until(struct retry *r, int64_t now_ns, int64_t deadline_ns)
+{
+	set_deadline(r, now_ns, deadline_ns);
 	r->tries = 0;
 	r->backoff = 0;
 }
 
+void retry_start(struct retry *r, int64_t now_ns, int64_t deadline_ms)
+{
+	retry_start_until(r, now_ns, now_ns + deadline_ms * NS_PER_MS);
+}
+
 void retry_progress(struct retry *r, int64_t now_ns, int64_t deadline_ms)
 {
-	r->deadline_ns = now_ns + deadline_ms * NS_PER_MS;
+	set_deadline(r, now_ns, now_ns + deadline_ms * NS_PER_MS);
 	r->backoff = 0;
 }
 
@@ -25,18 +40,15 @@ bool retry_again(struct retry *r, int64_t now_ns, int64_t retry_after_ms, uint32
 {
 	int64_t window_ms = RETRY_CAP_MS, wait_ms;
 
-	if (now_ns >= r->deadline_ns)
+	if (now_ns >= r->last_ns)
 		return false;
 	if (r->backoff < 16 && ((int64_t)RETRY_BASE_MS << r->backoff) < RETRY_CAP_MS)
 		window_ms = (int64_t)RETRY_BASE_MS << r->backoff;
 	if (r->backoff < 16)
 		r->backoff++;
-	wait_ms = (int64_t)((uint64_t)random * (uint64_t)(window_ms + 1) >> 32);
+	wait_ms = RETRY_FLOOR_MS + (int64_t)((uint64_t)random * (uint64_t)(window_ms + 1) >> 32);
 	if (wait_ms < retry_after_ms)
 		wait_ms = retry_after_ms;
-	if (wait_ms > (r->deadline_ns - now_ns) / NS_PER_MS)
-		*ret_at_ns = r->deadline_ns;
-	else
-		*ret_at_ns = now_ns + wait_ms * NS_PER_MS;
+	*ret_at_ns = wait_ms > (r->last_ns - now_ns) / NS_PER_MS ? r->last_ns : now_ns + wait_ms * NS_PER_MS;
 	return true;
 }

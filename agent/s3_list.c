@@ -27,6 +27,7 @@ struct page_walk {
 	void *arg;
 	struct http_buffer body;
 	size_t nwrong; /* entries that are not below the prefix */
+	struct s3_page *page;
 };
 
 static int page_restart(void *arg)
@@ -73,6 +74,26 @@ static bool page_entry(void *arg, const struct origin_entry *in)
 	return w->cb(w->arg, &out);
 }
 
+/* S3 may say only in the body that it failed, or break off in it: then the page is asked again. What was
+ * given out by then comes again, which does no harm. */
+static enum http_verdict page_judge(void *arg, char *text, size_t cap)
+{
+	struct page_walk *w = arg;
+	struct wd_err err = WD_ERR_INIT;
+	struct s3_error e;
+
+	w->nwrong = 0;
+	w->page->cb = page_entry;
+	w->page->arg = w;
+	if (s3_parse_page(w->body.data, w->body.len, w->page, &err) == 0)
+		return HTTP_OK;
+	if (w->body.len && s3_parse_error(w->body.data, w->body.len, &e) && e.code[0])
+		snprintf(text, cap, "HTTP 200 with an error in its body: %s", e.code);
+	else
+		snprintf(text, cap, "%s", err.msg);
+	return HTTP_RETRY;
+}
+
 /* The query of one page, names in order. */
 static int page_query(
 	const struct page_walk *w, const char *token, unsigned max_keys, char **ret_query)
@@ -116,6 +137,7 @@ static int read_page(struct page_walk *w, const char *token, unsigned max_keys, 
 		.deadline_ms = is_check ? CHECK_MS : 0,
 		.body = page_body,
 		.restart = page_restart,
+		.judge = page_judge,
 		.arg = w,
 		.doing = "list",
 	};
@@ -124,6 +146,7 @@ static int read_page(struct page_walk *w, const char *token, unsigned max_keys, 
 	if (rc < 0)
 		return wd_err_sys(err, -rc, "list '%s%s'", s->site.base.url, w->prefix);
 	call.request.query = query;
+	w->page = page;
 	rc = http_call(&s->site, &call, err);
 	if (rc < 0)
 		return rc == -EFBIG ? wd_err_set(err, EIO,
@@ -131,22 +154,12 @@ static int read_page(struct page_walk *w, const char *token, unsigned max_keys, 
 					      "than %zu MiB",
 					      s->site.base.url, w->prefix, PAGE_MAX >> 20)
 				    : rc;
-	page->cb = page_entry;
-	page->arg = w;
-	rc = s3_parse_page(w->body.data, w->body.len, page, err);
-	if (rc < 0) {
-		wd_err_wrap(err, "list '%s%s'", s->site.base.url, w->prefix);
-		if (err && err->code == EPROTO)
-			err->code = EIO;
-		rc = rc == -EPROTO ? -EIO : rc;
-	}
 	if (page->nleft_out + w->nwrong > 0)
 		wd_warn("list '%s%s': %zu entries left out that no key can name or that are not "
 			"below "
 			"it",
 			s->site.base.url, w->prefix, page->nleft_out + w->nwrong);
-	w->nwrong = 0;
-	return rc;
+	return 0;
 }
 
 int s3_list(struct origin *o, const char *prefix, bool is_recursive, unsigned max_pages,

@@ -72,7 +72,7 @@ void serve_fill_attr(const struct mount *mnt, const struct node *node, uint32_t 
 	};
 }
 
-/* The one place where a failure towards a server is told to the operator. */
+/* Where a failure to ask for names is told to the operator. */
 static void reply_failure(struct conn *c, uint16_t type, uint64_t id, int status, const struct wd_err *err)
 {
 	if (status == -EIO || status == -EACCES)
@@ -243,9 +243,8 @@ static void ensure_done(struct fetch_wait *w, int status, int fd, const struct w
 	struct wd_msg *m;
 
 	if (status < 0) {
-		struct wd_err none = WD_ERR_INIT;
-
-		reply_failure(q->conn, WD_MSG_ENSURE, q->id, status, err ? err : &none);
+		/* the fetch has logged it, once for all who waited */
+		conn_reply_error(q->conn, WD_MSG_ENSURE, q->id, status, err ? err->msg : "");
 	} else {
 		m = hub_scratch();
 		wd_msg_start_reply(m, WD_MSG_ENSURE, q->id, 0);

@@ -118,28 +118,6 @@ void status_on_request(struct agent *a, struct conn *c, uint64_t id)
 	jobs_run(a->jobs, status_job, ask);
 }
 
-static void print_origin(FILE *out)
-{
-	static const char *const ops[] = {"list", "head", "get"};
-
-	fputs("# HELP warpdrive_origin_requests_total Requests sent to origins, retries included\n"
-	      "# TYPE warpdrive_origin_requests_total counter\n",
-		out);
-	for (int i = 0; i < ORIGIN_OP_COUNT; i++)
-		fprintf(out, "warpdrive_origin_requests_total{op=\"%s\"} %llu\n", ops[i],
-			(unsigned long long)atomic_load(&origin_stats.requests[i]));
-	fputs("# HELP warpdrive_origin_errors_total Requests that origins answered with a fault, or not at all\n"
-	      "# TYPE warpdrive_origin_errors_total counter\n",
-		out);
-	for (int i = 0; i < ORIGIN_OP_COUNT; i++)
-		fprintf(out, "warpdrive_origin_errors_total{op=\"%s\"} %llu\n", ops[i],
-			(unsigned long long)atomic_load(&origin_stats.errors[i]));
-	metrics_print_one(out, "warpdrive_origin_retries_total", "counter", "Requests tried again",
-		atomic_load(&origin_stats.retries));
-	metrics_print_one(out, "warpdrive_origin_bytes_total", "counter",
-		"Bytes of object data received from origins", atomic_load(&origin_stats.bytes));
-}
-
 static void print_cache(struct agent *a, FILE *out)
 {
 	struct store_stats s;
@@ -176,7 +154,7 @@ void status_print_metrics(struct agent *a, FILE *out)
 	unsigned mounts = 0;
 
 	metrics_print(out);
-	print_origin(out);
+	origin_print_metrics(out);
 	print_cache(a, out);
 	fetcher_get_stats(a->fetcher, &f);
 	metrics_print_one(out, "warpdrive_agent_waiting_reads", "gauge", "Reads that wait for bytes", f.waits);

@@ -6,12 +6,18 @@
  * the reads that wait for their next try in `slots` with the time they are due. It sleeps in
  * curl_multi_poll() until a socket, a curl timer, a due retry or a wake-up.
  *
- *	take ──► IDLE ──► TRYING ──► judged: done, or WAITING ──► TRYING ...
+ *	take ──► TRYING ──► judged: done, or WAITING ──► TRYING ...
+ *	  ▲        └──────────────────────┴──► parked, while the endpoint's breaker is open
+ *	  └───────────────────────────────────────┘
  *
  * Bytes go to the sink as they arrive, but only after the answer's headers were found to be exactly
  * what was asked for. A retry asks for the first byte not yet given, so that the sink sees each
- *byte once and in order. Progress (256 KiB) restarts the deadline: a slow link is no fault. A try
- *that does not get that far within the deadline is ended by the low-speed limit or by the deadline.
+ * byte once and in order. Progress (256 KiB) restarts the deadline: a slow link is no fault. A try
+ * that does not get that far within the deadline is ended by the low-speed limit or by the deadline.
+ *
+ * A read whose endpoint is away gives its place back and waits in the queue's car park, so that it
+ * keeps nobody from other origins. It comes back when the breaker closes, when it is time for a probe,
+ * or at its deadline.
  *
  * Nothing is shared between the threads but the queue.
  */
@@ -48,6 +54,7 @@ struct slot {
 	enum http_verdict bad; /* why the write callback ended the try; HTTP_OK: it did not */
 	bool is_checked;       /* this try's headers are right */
 	char text[300];
+	char last[300]; /* how the try before this one failed */
 };
 
 struct transfer_thread {
@@ -118,41 +125,29 @@ static size_t on_write(char *data, size_t size, size_t n, void *arg)
 		enum http_verdict v = http_check_get(&s->try.answer, get->version,
 			get->offset + s->given, get->length - s->given, s->text, sizeof(s->text));
 
-		if (v != HTTP_OK)
+		if (v != HTTP_OK) {
+			http_try_is_wrong(&s->try, v);
 			return end_try(s, v);
+		}
 		s->is_checked = true;
+		health_answered(s->try.site->health); /* who waits for this need not wait for the body */
 	}
 	if (len > get->length - s->given) {
 		/* curl ends a body at its Content-Length, which was checked: cannot happen */
 		snprintf(s->text, sizeof(s->text), "the body is longer than it should be");
+		http_try_is_wrong(&s->try, HTTP_RETRY);
 		return end_try(s, HTTP_FATAL);
-	}
-	if (wd_now_ns() > s->retry.deadline_ns + (int64_t)http_limits.low_speed_s * 1000000000) {
-		snprintf(s->text, sizeof(s->text), "too slow: %" PRIu64 " bytes came in time",
-			s->given);
-		return end_try(s, HTTP_RETRY);
 	}
 	return give(s, data, len);
 }
 
 /* ---- tries ---- */
 
-static void finish(struct transfer_thread *t, struct slot *s, int status, const char *text)
+/* Takes the job out of its slot. */
+static struct get_job *leave_slot(struct transfer_thread *t, struct slot *s)
 {
-	const struct origin_get *get = s->job->get;
 	struct get_job *job = s->job;
-	struct wd_err err = WD_ERR_INIT;
-	char many[32] = "";
 
-	if (status < 0) {
-		if (s->retry.tries > 1)
-			snprintf(many, sizeof(many), " after %u tries", s->retry.tries);
-		wd_err_set(&err, -status, "fetch '%s%s' bytes %" PRIu64 "-%" PRIu64 ": %s%s",
-			job->origin->url, get->key, get->offset, get->offset + get->length - 1,
-			text, many);
-		if (status != -ECANCELED)
-			origin_stats.errors[ORIGIN_OP_GET]++;
-	}
 	http_try_reset(&s->try);
 	if (s->try.easy)
 		t->spare[t->nspare++] = s->try.easy;
@@ -161,7 +156,74 @@ static void finish(struct transfer_thread *t, struct slot *s, int status, const 
 	s->state = SLOT_FREE;
 	s->job = NULL;
 	t->nused--;
-	get_queue_finish(transfers.queue, job, status, &err);
+	return job;
+}
+
+/* A fault that another try overcame leaves one line. */
+static void say_overcome(const struct slot *s)
+{
+	const struct origin_get *get = s->job->get;
+	unsigned unsaid = 0;
+
+	if (s->retry.tries > 1 && s->last[0] && health_may_say(slot_site(s)->health, &unsaid))
+		wd_info("fetch '%s%s' bytes %" PRIu64 "-%" PRIu64 ": %s; right at try %u (%u more like it)",
+			s->job->origin->url, get->key, get->offset, get->offset + get->length - 1, s->last,
+			s->retry.tries, unsaid);
+}
+
+static void finish(struct transfer_thread *t, struct slot *s, int status, const char *text)
+{
+	const struct origin_get *get = s->job->get;
+	struct wd_err err = WD_ERR_INIT;
+
+	if (status == 0) {
+		say_overcome(s);
+	} else {
+		wd_err_set(&err, -status, "fetch '%s%s' bytes %" PRIu64 "-%" PRIu64 ": %s after %u %s",
+			s->job->origin->url, get->key, get->offset, get->offset + get->length - 1, text,
+			s->retry.tries, s->retry.tries == 1 ? "try" : "tries");
+		if (status != -ECANCELED)
+			origin_stats.errors[ORIGIN_OP_GET]++;
+	}
+	get_queue_finish(transfers.queue, leave_slot(t, s), status, &err);
+}
+
+static void finish_out_of_time(struct transfer_thread *t, struct slot *s, const char *text)
+{
+	s->job->get->is_out_of_time = true;
+	finish(t, s, -EIO, text);
+}
+
+/* The endpoint is away: the read waits for it without a place. at_ns: time for a probe. */
+static void park(struct transfer_thread *t, struct slot *s, int64_t at_ns)
+{
+	struct origin_get *get = s->job->get;
+
+	get->deadline_ns = s->retry.deadline_ns;
+	get->resume.given = s->given;
+	get->resume.progress_at = s->progress_at;
+	get->resume.tries = s->retry.tries;
+	get_queue_park(transfers.queue, leave_slot(t, s),
+		at_ns < get->deadline_ns ? at_ns : get->deadline_ns);
+}
+
+/* May a request go? If not, the slot is free again. */
+static bool wait_turn(struct transfer_thread *t, struct slot *s)
+{
+	struct health *health = slot_site(s)->health;
+	int64_t at_ns;
+	char why[300];
+
+	while (!health_allows(health, &at_ns)) {
+		if (!health_is_open(health, why, sizeof(why)))
+			continue; /* it closed meanwhile */
+		if (wd_now_ns() >= s->retry.deadline_ns)
+			finish_out_of_time(t, s, why);
+		else
+			park(t, s, at_ns);
+		return false;
+	}
+	return true;
 }
 
 /* Headers that tie the answer to the version. Lines live in the caller's buffers. */
@@ -199,6 +261,7 @@ static int start_try(struct transfer_thread *t, struct slot *s)
 	if (!s->try.easy)
 		return -ENOMEM;
 	s->try.site = slot_site(s);
+	s->try.is_get = true;
 	s->bad = HTTP_OK;
 	s->is_checked = false;
 	s->text[0] = 0;
@@ -223,8 +286,13 @@ static int start_try(struct transfer_thread *t, struct slot *s)
 
 static void begin_try(struct transfer_thread *t, struct slot *s)
 {
-	int rc = start_try(t, s);
+	int rc;
 
+	if (s->try.hops == 0 && !wait_turn(t, s))
+		return;
+	rc = start_try(t, s);
+	if (rc < 0)
+		health_abandoned(slot_site(s)->health);
 	if (rc < 0)
 		finish(t, s, rc == -ENOMEM ? -EIO : rc, strerror(-rc));
 }
@@ -245,28 +313,40 @@ static enum http_verdict judge(struct slot *s, CURLcode rc)
 			get->length - s->given, s->text, sizeof(s->text));
 	if (v == HTTP_OK && s->given < get->length) {
 		snprintf(s->text, sizeof(s->text), "the body ended early");
-		return HTTP_RETRY;
+		v = HTTP_RETRY;
 	}
+	if (v != HTTP_OK)
+		http_try_is_wrong(&s->try, v);
 	return v;
 }
 
 static void retry_or_fail(struct transfer_thread *t, struct slot *s)
 {
-	if (!retry_again(&s->retry, wd_now_ns(), s->try.answer.retry_after_ms, http_random(),
-		    &s->due_ns)) {
-		finish(t, s, -EIO, s->text);
+	char why[300];
+
+	if (!retry_again(&s->retry, wd_now_ns(), http_answer_wait_ms(&s->try.answer, time(NULL)),
+		    http_random(), &s->due_ns)) {
+		finish_out_of_time(t, s, s->text);
 		return;
 	}
 	wd_debug("fetch '%s%s': %s: trying again", s->job->origin->url, s->job->get->key, s->text);
+	snprintf(s->last, sizeof(s->last), "%s", s->text);
 	http_try_reset(&s->try);
 	origin_stats.retries++;
 	s->state = SLOT_WAITING;
+	/* an open breaker says when, not our own backoff */
+	if (health_is_open(slot_site(s)->health, why, sizeof(why)))
+		s->due_ns = 0;
 }
 
 static void try_ended(struct transfer_thread *t, struct slot *s, CURLcode rc)
 {
 	enum http_verdict v = judge(s, rc);
 
+	if (s->job->is_cancelled || (s->sink_rc < 0 && !s->is_checked))
+		health_abandoned(s->try.site->health);
+	else
+		http_try_report(&s->try, s->sink_rc < 0 ? HTTP_OK : v, s->text);
 	curl_multi_remove_handle(t->multi, s->try.easy);
 	http_try_end(&s->try);
 	if (s->job->is_cancelled)
@@ -285,6 +365,21 @@ static void try_ended(struct transfer_thread *t, struct slot *s, CURLcode rc)
 
 /* ---- the thread ---- */
 
+/* Sets a slot's clock for a job that got its place. Standing in line counts only while the origin is
+ * away: a line in front of an origin that is well is no fault. */
+static void start_clock(struct slot *s, const struct origin_get *get)
+{
+	int64_t now_ns = wd_now_ns(), full_ns = now_ns + s->job->origin->deadline_ms * 1000000;
+	int64_t deadline_ns = get->deadline_ns;
+	char why[300];
+
+	if (deadline_ns < full_ns && get->resume.tries == 0 && get->resume.due_ns == 0 &&
+		!health_is_open(slot_site(s)->health, why, sizeof(why)))
+		deadline_ns = full_ns;
+	retry_start_until(&s->retry, now_ns, deadline_ns);
+	s->retry.tries = get->resume.tries;
+}
+
 static void take_jobs(struct transfer_thread *t)
 {
 	struct get_job *job;
@@ -297,10 +392,11 @@ static void take_jobs(struct transfer_thread *t)
 			s++;
 		assert(s < t->slots + t->nslots);
 		s->job = job;
-		s->given = s->progress_at = 0;
+		s->given = job->get->resume.given;
+		s->progress_at = job->get->resume.progress_at;
 		s->sink_rc = 0;
-		s->try.answer.retry_after_ms = -1;
-		retry_start(&s->retry, wd_now_ns(), job->origin->deadline_ms);
+		s->last[0] = 0;
+		start_clock(s, job->get);
 		t->nused++;
 		if (job->is_cancelled)
 			finish(t, s, -ECANCELED, "cancelled");
@@ -316,10 +412,28 @@ static void end_cancelled(struct transfer_thread *t)
 		if (s->state == SLOT_FREE || !s->job->is_cancelled)
 			continue;
 		if (s->state == SLOT_TRYING) {
+			health_abandoned(s->try.site->health);
 			curl_multi_remove_handle(t->multi, s->try.easy);
 			http_try_end(&s->try);
 		}
 		finish(t, s, -ECANCELED, "cancelled");
+	}
+}
+
+/* Ends the tries that did not get on until their deadline. */
+static void end_overdue(struct transfer_thread *t)
+{
+	int64_t now_ns = wd_now_ns();
+
+	for (struct slot *s = t->slots; s < t->slots + t->nslots; s++) {
+		if (s->state != SLOT_TRYING || s->retry.deadline_ns > now_ns)
+			continue;
+		snprintf(s->text, sizeof(s->text), "too slow: %" PRIu64 " bytes came in time", s->given);
+		s->try.fault = ORIGIN_FAULT_STALL;
+		http_try_report(&s->try, HTTP_RETRY, s->text);
+		curl_multi_remove_handle(t->multi, s->try.easy);
+		http_try_end(&s->try);
+		finish_out_of_time(t, s, s->text);
 	}
 }
 
@@ -332,14 +446,18 @@ static void run_due(struct transfer_thread *t)
 			begin_try(t, s);
 }
 
-/* How long until the next retry is due, in ms; for ever when none waits. */
-static int until_due_ms(const struct transfer_thread *t)
+/* How long until the next retry or deadline, in ms; for ever when there is none. */
+static int until_due_ms(const struct transfer_thread *t, int64_t parked_due_ns)
 {
-	int64_t left_ns = INT64_MAX, now_ns = wd_now_ns();
+	int64_t left_ns, due_ns = parked_due_ns;
 
-	for (const struct slot *s = t->slots; s < t->slots + t->nslots; s++)
-		if (s->state == SLOT_WAITING && s->due_ns - now_ns < left_ns)
-			left_ns = s->due_ns - now_ns;
+	for (const struct slot *s = t->slots; s < t->slots + t->nslots; s++) {
+		if (s->state == SLOT_WAITING && s->due_ns < due_ns)
+			due_ns = s->due_ns;
+		if (s->state == SLOT_TRYING && s->retry.deadline_ns < due_ns)
+			due_ns = s->retry.deadline_ns;
+	}
+	left_ns = due_ns == INT64_MAX ? INT64_MAX : due_ns - wd_now_ns();
 	if (left_ns > (int64_t)INT_MAX * 1000000)
 		return INT_MAX;
 	return left_ns > 0 ? (int)((left_ns + 999999) / 1000000) : 0;
@@ -373,18 +491,22 @@ static void drop_spares(struct transfer_thread *t, unsigned keep)
 static void *transfer_main(void *arg)
 {
 	struct transfer_thread *t = arg;
+	int64_t parked_due_ns = INT64_MAX;
 	int running;
 
 	while (!get_queue_is_stopping(transfers.queue)) {
+		if (t->lane == 0)
+			parked_due_ns = get_queue_unpark(transfers.queue, wd_now_ns());
 		take_jobs(t);
 		end_cancelled(t);
 		run_due(t);
 		curl_multi_perform(t->multi, &running);
 		end_finished(t);
+		end_overdue(t);
 		if (t->nused == 0)
 			drop_spares(t, SPARES_IDLE);
 		/* a wake-up that came since the last poll ends this one at once */
-		curl_multi_poll(t->multi, NULL, 0, until_due_ms(t), NULL);
+		curl_multi_poll(t->multi, NULL, 0, until_due_ms(t, parked_due_ns), NULL);
 	}
 	get_queue_end_cancelled(transfers.queue);
 	return NULL;
@@ -394,6 +516,13 @@ static void wake_thread(void *arg, unsigned lane)
 {
 	(void)arg;
 	curl_multi_wakeup(transfers.threads[lane].multi);
+}
+
+/* A breaker closed, on any thread. */
+static void origin_is_back(void)
+{
+	http_client_wake();
+	get_queue_unpark(transfers.queue, INT64_MAX);
 }
 
 static int init_thread(struct transfer_thread *t, unsigned lane, unsigned nslots)
@@ -447,6 +576,7 @@ int transfer_start(unsigned threads, unsigned max_transfers, struct wd_err *err)
 		return wd_err_sys(err, ENOMEM, "start transfers");
 	}
 	transfers.nthreads = threads;
+	health_start(origin_is_back);
 	/* any lane may for a moment hold all jobs */
 	for (unsigned i = 0; i < threads && rc == 0; i++)
 		rc = init_thread(&transfers.threads[i], i, max_transfers);
@@ -468,6 +598,7 @@ void transfer_stop(void)
 	if (!transfers.queue)
 		return;
 	get_queue_stop(transfers.queue);
+	health_start(NULL); /* the transfer threads call it until they end */
 	free_threads(transfers.nthreads);
 }
 

@@ -261,10 +261,6 @@ static void check_says_what_is_wrong(void **state)
 			"AccessDenied: these credentials"},
 		{403, -EACCES, "<Error><Code>RequestTimeTooSkewed</Code></Error>", "clock"},
 		{400, -EACCES, "<Error><Code>ExpiredToken</Code></Error>", "renew"},
-		{400, -EACCES,
-			"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</"
-			"Region></Error>",
-			"set region=eu-west-1"},
 		{301, -EIO, "<Error><Code>PermanentRedirect</Code></Error>", "another region"},
 		{400, -EIO, "<Error><Code>Odd</Code><Message>strange thing</Message></Error>",
 			"Odd: strange thing"},
@@ -277,6 +273,8 @@ static void check_says_what_is_wrong(void **state)
 	open_at(s, "s3://bkt/p");
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		http_origin_fail(s->server, FAULT_STATUS, cases[i].status, cases[i].body);
+		if (cases[i].status == 200) /* what is no listing is asked for once more */
+			http_origin_fail(s->server, FAULT_STATUS, cases[i].status, cases[i].body);
 		assert_int_equal(origin_check(s->origin, &err), cases[i].rc);
 		assert_says(err, cases[i].says);
 		assert_says(err, "list 's3://bkt/p/'");

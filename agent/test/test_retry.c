@@ -18,9 +18,9 @@ static void backoff_doubles_up_to_the_cap(void **state)
 		struct retry low = r;
 
 		assert_true(retry_again(&low, 0, -1, 0, &at));
-		assert_int_equal(at, 0);
+		assert_int_equal(at, RETRY_FLOOR_MS * MS);
 		assert_true(retry_again(&r, 0, -1, UINT32_MAX, &at));
-		assert_int_equal(at, windows[i] * MS);
+		assert_int_equal(at, (RETRY_FLOOR_MS + windows[i]) * MS);
 	}
 }
 
@@ -34,8 +34,22 @@ static void server_may_ask_for_longer_but_not_past_the_deadline(void **state)
 	assert_true(retry_again(&r, 10 * MS, 700, 0, &at));
 	assert_int_equal(at, 710 * MS);
 	assert_true(retry_again(&r, 10 * MS, 5000, 0, &at));
-	assert_int_equal(at, 1010 * MS); /* the last try, at the deadline */
-	assert_false(retry_again(&r, 1010 * MS, -1, 0, &at));
+	assert_int_equal(at, 910 * MS); /* the last try, with time for an answer */
+	assert_false(retry_again(&r, 910 * MS, -1, 0, &at));
+	assert_int_equal(r.deadline_ns, 1010 * MS);
+	retry_start(&r, 0, 60000);
+	assert_true(retry_again(&r, 0, 86400000, 0, &at));
+	assert_int_equal(at, 58000 * MS);
+}
+
+static void deadline_that_is_over_allows_no_other_try(void **state)
+{
+	struct retry r;
+	int64_t at;
+
+	(void)state;
+	retry_start_until(&r, 500 * MS, 400 * MS);
+	assert_false(retry_again(&r, 500 * MS, -1, 0, &at));
 }
 
 static void progress_starts_the_time_afresh(void **state)
@@ -49,7 +63,7 @@ static void progress_starts_the_time_afresh(void **state)
 		assert_true(retry_again(&r, 0, -1, UINT32_MAX, &at));
 	retry_progress(&r, 900 * MS, 1000);
 	assert_true(retry_again(&r, 1500 * MS, -1, UINT32_MAX, &at));
-	assert_int_equal(at, 1600 * MS);
+	assert_int_equal(at, (1600 + RETRY_FLOOR_MS) * MS);
 }
 
 /* The examples of Amazon's documentation of Signature Version 4 for S3, whose keys are public. */
@@ -108,6 +122,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(backoff_doubles_up_to_the_cap),
 		cmocka_unit_test(server_may_ask_for_longer_but_not_past_the_deadline),
+		cmocka_unit_test(deadline_that_is_over_allows_no_other_try),
 		cmocka_unit_test(progress_starts_the_time_afresh),
 		cmocka_unit_test(signatures_match_the_published_examples),
 	};

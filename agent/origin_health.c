@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of endpoints. There are few (one per server that mounts name), so it is a list under one
+ * lock. The path of a good answer takes no lock: `is_calm` says that the breaker is closed and nothing
+ * is counted against the endpoint.
+ */
+#include "agent/origin_health.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/breaker.h"
+#include "agent/http_client.h"
+#include "common/lock.h"
+#include "common/log.h"
+
+#define SAY_EVERY_NS 1000000000LL
+
+struct health {
+	char *endpoint;
+	unsigned refs;	/* guarded by table.lock, as all below */
+	_Atomic bool is_calm;
+	struct breaker breaker;
+	char last[300]; /* how the last request failed */
+	uint64_t opened, closed;
+	int64_t said_ns;
+	unsigned unsaid;
+	struct health *next;
+};
+
+static struct {
+	pthread_once_t once;
+	struct wd_mutex lock;
+	struct health *head WD_GUARDED_BY(lock);
+	void (*_Atomic closed)(void);
+} table = {.once = PTHREAD_ONCE_INIT};
+
+static void table_init(void)
+{
+	wd_mutex_init(&table.lock);
+}
+
+void health_start(void (*closed)(void))
+{
+	pthread_once(&table.once, table_init);
+	atomic_store(&table.closed, closed);
+}
+
+struct health *health_open(const char *endpoint)
+{
+	struct health *h;
+
+	pthread_once(&table.once, table_init);
+	wd_lock(&table.lock);
+	for (h = table.head; h; h = h->next)
+		if (strcmp(h->endpoint, endpoint) == 0)
+			break;
+	if (!h && (h = calloc(1, sizeof(*h)))) {
+		h->endpoint = strdup(endpoint);
+		h->is_calm = true;
+		if (h->endpoint) {
+			h->next = table.head;
+			table.head = h;
+		} else {
+			free(h);
+			h = NULL;
+		}
+	}
+	if (h)
+		h->refs++;
+	wd_unlock(&table.lock);
+	return h;
+}
+
+void health_close(struct health *h)
+{
+	struct health **p = &table.head;
+	bool is_last;
+
+	if (!h)
+		return;
+	wd_lock(&table.lock);
+	is_last = --h->refs == 0;
+	while (is_last && *p != h)
+		p = &(*p)->next;
+	if (is_last)
+		*p = h->next;
+	wd_unlock(&table.lock);
+	if (!is_last)
+		return;
+	free(h->endpoint);
+	free(h);
+}
+
+bool health_allows(struct health *h, int64_t *ret_at_ns)
+{
+	bool is_allowed;
+
+	if (atomic_load_explicit(&h->is_calm, memory_order_acquire))
+		return true;
+	wd_lock(&table.lock);
+	is_allowed = breaker_allows(&h->breaker, wd_now_ns(), ret_at_ns);
+	wd_unlock(&table.lock);
+	return is_allowed;
+}
+
+bool health_is_open(struct health *h, char *text, size_t cap)
+{
+	bool is_open;
+
+	wd_lock(&table.lock);
+	is_open = h->breaker.state != BREAKER_CLOSED;
+	if (is_open)
+		snprintf(text, cap, "no answer since %" PRId64 " s: %s",
+			(wd_now_ns() - h->breaker.opened_ns) / 1000000000, h->last);
+	wd_unlock(&table.lock);
+	return is_open;
+}
+
+void health_answered(struct health *h)
+{
+	void (*closed)(void);
+	int64_t since_ns;
+	bool has_closed;
+
+	if (atomic_load_explicit(&h->is_calm, memory_order_acquire))
+		return;
+	wd_lock(&table.lock);
+	since_ns = h->breaker.opened_ns;
+	has_closed = breaker_answered(&h->breaker);
+	h->closed += has_closed;
+	atomic_store_explicit(&h->is_calm, true, memory_order_release);
+	wd_unlock(&table.lock);
+	if (!has_closed)
+		return;
+	wd_info("origin '%s' answers again after %" PRId64 " s", h->endpoint,
+		(wd_now_ns() - since_ns + 500000000) / 1000000000);
+	closed = atomic_load(&table.closed);
+	if (closed)
+		closed();
+}
+
+bool origin_fault_is_outage(enum origin_fault fault)
+{
+	switch (fault) {
+	case ORIGIN_FAULT_DNS:
+	case ORIGIN_FAULT_CONNECT:
+	case ORIGIN_FAULT_RESET:
+	case ORIGIN_FAULT_STALL:
+	case ORIGIN_FAULT_THROTTLED:
+	case ORIGIN_FAULT_SERVER:
+		return true;
+	default:
+		return false;
+	}
+}
+
+void health_failed(struct health *h, enum origin_fault fault, int64_t asked_ms, const char *text)
+{
+	bool has_opened;
+
+	if (!origin_fault_is_outage(fault)) {
+		health_answered(h);
+		return;
+	}
+	wd_lock(&table.lock);
+	atomic_store_explicit(&h->is_calm, false, memory_order_release);
+	snprintf(h->last, sizeof(h->last), "%s", text);
+	has_opened = breaker_failed(&h->breaker, wd_now_ns(), asked_ms, http_random());
+	h->opened += has_opened;
+	wd_unlock(&table.lock);
+	if (has_opened)
+		wd_warn("origin '%s' is away (%s): requests wait for it until their deadline", h->endpoint,
+			text);
+}
+
+void health_abandoned(struct health *h)
+{
+	if (atomic_load_explicit(&h->is_calm, memory_order_acquire))
+		return;
+	wd_lock(&table.lock);
+	breaker_abandoned(&h->breaker, wd_now_ns());
+	wd_unlock(&table.lock);
+}
+
+bool health_may_say(struct health *h, unsigned *ret_unsaid)
+{
+	int64_t now_ns = wd_now_ns();
+	bool may;
+
+	wd_lock(&table.lock);
+	may = h->said_ns == 0 || now_ns - h->said_ns >= SAY_EVERY_NS;
+	if (may) {
+		h->said_ns = now_ns;
+		*ret_unsaid = h->unsaid;
+		h->unsaid = 0;
+	} else {
+		h->unsaid++;
+	}
+	wd_unlock(&table.lock);
+	return may;
+}
+
+/* The endpoint is part of a URL that a user gave: nothing in it may end the label. */
+static void print_sample(FILE *out, const char *name, const char *endpoint, const char *more, uint64_t value)
+{
+	fprintf(out, "%s{origin=\"", name);
+	for (const char *p = endpoint; *p; p++)
+		fputc(*p == '"' || *p == '\\' || (unsigned char)*p < 0x20 ? '_' : *p, out);
+	fprintf(out, "\"%s} %" PRIu64 "\n", more, value);
+}
+
+void health_print_metrics(FILE *out)
+{
+	static const char state[] = "warpdrive_origin_breaker_state";
+	static const char transitions[] = "warpdrive_origin_breaker_transitions_total";
+
+	pthread_once(&table.once, table_init);
+	wd_lock(&table.lock);
+	fprintf(out, "# HELP %s 0: requests go; 1: one tries whether the origin is back; 2: they wait\n"
+		     "# TYPE %s gauge\n", state, state);
+	for (const struct health *h = table.head; h; h = h->next)
+		print_sample(out, state, h->endpoint, "", h->breaker.state);
+	fprintf(out, "# HELP %s How often an origin went away and came back\n# TYPE %s counter\n", transitions,
+		transitions);
+	for (const struct health *h = table.head; h; h = h->next) {
+		print_sample(out, transitions, h->endpoint, ",to=\"open\"", h->opened);
+		print_sample(out, transitions, h->endpoint, ",to=\"closed\"", h->closed);
+	}
+	wd_unlock(&table.lock);
+}
