@@ -34,24 +34,25 @@
 static bool on_hello(struct agent *a, struct conn *c, struct wd_msg *m)
 {
 	struct wd_rd r = wd_rd_start(m);
-	uint32_t version = wd_rd_u32(&r), role = wd_rd_u32(&r);
+	uint32_t theirs = wd_rd_u32(&r), role = wd_rd_u32(&r), version = wd_proto_common(theirs);
 	char build[64];
 	struct wd_msg *reply;
 
 	if (m->type != WD_MSG_HELLO || !wd_rd_str(&r, build, sizeof(build)) || !wd_rd_done(&r))
 		return false;
-	if (version != WD_PROTO_VERSION) {
+	if (version == 0) {
 		char text[128];
 
 		snprintf(text, sizeof(text), "this agent speaks protocol %d, not %u: use matching releases",
-			WD_PROTO_VERSION, version);
+			WD_PROTO_VERSION, theirs);
 		conn_reply_error(c, WD_MSG_HELLO, m->id, -EPROTO, text);
 		return true;
 	}
 	conn_set_role(c, (int)role);
+	conn_set_version(c, version);
 	reply = hub_scratch();
 	wd_msg_start_reply(reply, WD_MSG_HELLO, m->id, 0);
-	wd_put_u32(reply, WD_PROTO_VERSION);
+	wd_put_u32(reply, version);
 	wd_put_str(reply, WD_VERSION);
 	conn_send(c, reply);
 	if (role == WD_ROLE_KEEPER)

@@ -36,6 +36,7 @@ struct conn {
 	int fd;
 	_Atomic int refs;
 	_Atomic int role;
+	_Atomic uint32_t version;
 	void *user;
 	struct conn *prev, *next; /* hub thread, and hub->lock */
 
@@ -124,6 +125,16 @@ int conn_role(const struct conn *c)
 void conn_set_role(struct conn *c, int role)
 {
 	atomic_store(&c->role, role);
+}
+
+uint32_t conn_version(const struct conn *c)
+{
+	return atomic_load(&((struct conn *)c)->version);
+}
+
+void conn_set_version(struct conn *c, uint32_t version)
+{
+	atomic_store(&c->version, version);
 }
 
 void *conn_user(const struct conn *c)

@@ -40,6 +40,9 @@ struct conn *conn_ref(struct conn *c);
 void conn_unref(struct conn *c);
 int conn_role(const struct conn *c);
 void conn_set_role(struct conn *c, int role);
+/* The protocol version spoken; 0 before HELLO. */
+uint32_t conn_version(const struct conn *c);
+void conn_set_version(struct conn *c, uint32_t version);
 void *conn_user(const struct conn *c);
 /* Ends it from this side; on_close follows on the hub thread. Any thread. */
 void conn_drop(struct conn *c);

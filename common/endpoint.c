@@ -177,7 +177,9 @@ static int connect_socket(int sock, const char *path, struct wd_err *err)
 		program_behind(path));
 }
 
-static int say_hello(int sock, const char *path, enum wd_role role, struct wd_err *err)
+/* says: the version that is offered. *ret_refusal gets the status of an answer that refuses. */
+static int say_hello(int sock, const char *path, enum wd_role role, uint32_t says,
+	uint32_t *ret_version, int *ret_refusal, struct wd_err *err)
 {
 	wd_autofree struct wd_msg *m = malloc(sizeof(*m));
 	uint32_t version;
@@ -188,11 +190,12 @@ static int say_hello(int sock, const char *path, enum wd_role role, struct wd_er
 	if (!m)
 		return wd_err_set(err, ENOMEM, "connect to '%s': out of memory", path);
 	wd_msg_start(m, WD_MSG_HELLO, 0);
-	wd_put_u32(m, WD_PROTO_VERSION);
+	wd_put_u32(m, says);
 	wd_put_u32(m, role);
 	wd_put_str(m, WD_VERSION);
 	rc = wd_client_call(sock, m, HELLO_TIMEOUT_MS, err);
 	if (rc < 0) {
+		*ret_refusal = m->type == (WD_MSG_HELLO | WD_MSG_REPLY) ? m->status : 0;
 		wd_err_wrap(err, "say hello to %s at '%s'", program_behind(path), path);
 		return rc;
 	}
@@ -203,15 +206,17 @@ static int say_hello(int sock, const char *path, enum wd_role role, struct wd_er
 		return wd_err_set(err, EPROTO,
 			"say hello to '%s': the answer makes no sense; is it %s?", path,
 			program_behind(path));
-	if (version != WD_PROTO_VERSION)
+	if (version < WD_PROTO_OLDEST || version > says)
 		return wd_err_set(err, EPROTONOSUPPORT,
 			"%s %s at '%s' speaks protocol version %u, this program (%s) speaks %d; "
 			"use programs of one release",
 			program_behind(path), build, path, version, WD_VERSION, WD_PROTO_VERSION);
+	*ret_version = version;
 	return 0;
 }
 
-int wd_client_connect(const char *path, enum wd_role role, struct wd_err *err)
+static int connect_saying(const char *path, enum wd_role role, uint32_t says, uint32_t *ret_version,
+	int *ret_refusal, struct wd_err *err)
 {
 	wd_autoclose int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	int rc;
@@ -220,8 +225,29 @@ int wd_client_connect(const char *path, enum wd_role role, struct wd_err *err)
 		return wd_err_sys(err, errno, "make a socket for '%s'", path);
 	rc = connect_socket(sock, path, err);
 	if (rc == 0)
-		rc = say_hello(sock, path, role, err);
+		rc = say_hello(sock, path, role, says, ret_version, ret_refusal, err);
 	return rc < 0 ? rc : wd_steal_fd(&sock);
+}
+
+int wd_client_connect_version(
+	const char *path, enum wd_role role, uint32_t *ret_version, struct wd_err *err)
+{
+	struct wd_err first = WD_ERR_INIT;
+	uint32_t says = WD_PROTO_VERSION;
+	int refusal = 0, rc = connect_saying(path, role, says, ret_version, &refusal, &first);
+
+	if (rc < 0 && wd_proto_is_too_new(says, refusal))
+		return connect_saying(path, role, says - 1, ret_version, &refusal, err);
+	if (rc < 0 && err)
+		*err = first;
+	return rc;
+}
+
+int wd_client_connect(const char *path, enum wd_role role, struct wd_err *err)
+{
+	uint32_t version;
+
+	return wd_client_connect_version(path, role, &version, err);
 }
 
 /* ---- the listener ---- */

@@ -22,13 +22,27 @@
  * exactly. Threads: a struct belongs to one thread; packets may be sent from any thread, since
  * each is one sendmsg(2).
  */
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "common/err.h"
 
+/*
+ * Version 2 knows more messages than version 1 (they say so below) and changes none. A program speaks
+ * its own version and the one before: HELLO names the caller's, the reply the lower of both, which
+ * is what they speak from then on. A listener of version 1 refuses a HELLO of version 2 (-EPROTO,
+ * -EPROTONOSUPPORT); the caller then says hello again, with 1.
+ *
+ * WD_PREVIOUS_FORMATS builds programs that do as those of the release before; for tests of upgrades.
+ */
+#define WD_PROTO_OLDEST 1
+#ifdef WD_PREVIOUS_FORMATS
 #define WD_PROTO_VERSION 1
+#else
+#define WD_PROTO_VERSION 2
+#endif
 #define WD_MSG_MAGIC 0x31504457u /* "WDP1" */
 #define WD_MSG_MAX 65536
 #define WD_MSG_HDR 24
@@ -39,7 +53,7 @@ enum wd_role { WD_ROLE_KEEPER = 1, WD_ROLE_CTL = 2, WD_ROLE_CSI = 3 };
 
 enum wd_msg_type {
 	/* anyone -> listener.  u32 protocol version, u32 role, str build version
-	 * reply: u32 protocol version, str build version */
+	 * reply: u32 the protocol version that is spoken, str build version */
 	WD_MSG_HELLO = 1,
 
 	/* keeper -> agent.  u64 mount, bytes description (JSON, opaque to the keeper), str target,
@@ -143,6 +157,24 @@ struct wd_attr {
 };
 #define WD_ATTR_WIRE 60
 
+/* The version to speak with a peer whose own is theirs; 0: there is none. */
+static inline uint32_t wd_proto_common(uint32_t theirs)
+{
+#ifdef WD_PREVIOUS_FORMATS
+	return theirs == WD_PROTO_VERSION ? theirs : 0;
+#else
+	uint32_t version = theirs < WD_PROTO_VERSION ? theirs : WD_PROTO_VERSION;
+
+	return version >= WD_PROTO_OLDEST ? version : 0;
+#endif
+}
+
+/* True when status, the answer to a HELLO of that version, means: try the version before. */
+static inline bool wd_proto_is_too_new(uint32_t version, int status)
+{
+	return version > WD_PROTO_OLDEST && (status == -EPROTO || status == -EPROTONOSUPPORT);
+}
+
 /* ---- building a message ---- */
 
 struct wd_msg {
@@ -209,6 +241,9 @@ bool wd_rd_done(const struct wd_rd *r);
 
 /* Connects to a listener and says hello. Returns the socket, or -errno. */
 int wd_client_connect(const char *path, enum wd_role role, struct wd_err *err);
+/* The same, and says which protocol version is spoken. */
+int wd_client_connect_version(
+	const char *path, enum wd_role role, uint32_t *ret_version, struct wd_err *err);
 /* Sends request m and replaces it by its reply, fds included. Returns 0, or -errno (the status of
  * an error reply, with its reason in err); then m holds no fds. timeout_ms < 0 waits for ever; on
  * -ETIMEDOUT the connection stays usable if later requests have other ids: a late reply is dropped.

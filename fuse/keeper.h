@@ -90,6 +90,7 @@ struct client {
 	struct source source;
 	uint64_t id;
 	bool is_greeted;
+	uint32_t version; /* of the protocol, as agreed */
 };
 
 enum agent_state { AGENT_AWAY, AGENT_GREETING, AGENT_CONNECTED };
@@ -110,6 +111,7 @@ struct keeper {
 
 	struct source agent;
 	enum agent_state agent_state;
+	uint32_t agent_version; /* of the protocol: offered while GREETING, then agreed */
 	uint64_t next_id;
 	int64_t agent_retry_at_ns, greeting_until_ns, agent_backoff_ns;
 	unsigned adds_unanswered;

@@ -311,14 +311,29 @@ static void on_backing_close(struct keeper *k)
 	send_to_agent(k);
 }
 
+static int say_hello(struct keeper *k, int sock)
+{
+	wd_msg_start(&k->out, WD_MSG_HELLO, ++k->next_id);
+	wd_put_u32(&k->out, k->agent_version);
+	wd_put_u32(&k->out, WD_ROLE_KEEPER);
+	wd_put_str(&k->out, WD_VERSION);
+	return wd_msg_send(sock, &k->out, MSG_DONTWAIT);
+}
+
 static void on_hello_reply(struct keeper *k)
 {
 	struct wd_rd r = wd_rd_start(&k->in);
 	uint32_t version = wd_rd_u32(&r);
 	char build[64];
 
+	if (wd_proto_is_too_new(k->agent_version, k->in.status)) {
+		k->agent_version--;
+		if (say_hello(k, k->agent.fd) < 0)
+			agent_lost(k);
+		return;
+	}
 	if (k->in.status < 0 || !wd_rd_str(&r, build, sizeof(build)) || !wd_rd_done(&r) ||
-		version != WD_PROTO_VERSION) {
+		version < WD_PROTO_OLDEST || version > k->agent_version) {
 		wd_error("the agent speaks another protocol (version %u, here %d); use programs of "
 			 "one "
 			 "release",
@@ -327,6 +342,7 @@ static void on_hello_reply(struct keeper *k)
 		return;
 	}
 	k->agent_state = AGENT_CONNECTED;
+	k->agent_version = version;
 	k->agent_backoff_ns = 0;
 	wd_info("connected to the agent (%s)", build);
 	agent_pump(k);
@@ -376,11 +392,8 @@ int agent_connect(struct keeper *k, struct wd_err *err)
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return wd_err_set(err, errno, "connect to '%s': %s; is warpdrive-agent running?",
 			addr.sun_path, strerror(errno));
-	wd_msg_start(&k->out, WD_MSG_HELLO, ++k->next_id);
-	wd_put_u32(&k->out, WD_PROTO_VERSION);
-	wd_put_u32(&k->out, WD_ROLE_KEEPER);
-	wd_put_str(&k->out, WD_VERSION);
-	rc = wd_msg_send(fd, &k->out, MSG_DONTWAIT);
+	k->agent_version = WD_PROTO_VERSION;
+	rc = say_hello(k, fd);
 	if (rc < 0)
 		return wd_err_sys(err, -rc, "say hello to '%s'", addr.sun_path);
 	rc = source_watch(k, &k->agent, fd, on_agent, err);

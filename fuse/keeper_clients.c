@@ -48,21 +48,22 @@ void client_reply(struct keeper *k, uint64_t client, struct wd_err *err, uint16_
 static int on_hello(struct keeper *k, struct client *c, struct wd_err *err)
 {
 	struct wd_rd r = wd_rd_start(&k->in);
-	uint32_t version = wd_rd_u32(&r), role = wd_rd_u32(&r);
+	uint32_t theirs = wd_rd_u32(&r), role = wd_rd_u32(&r), version = wd_proto_common(theirs);
 	char build[64];
 
 	if (!wd_rd_str(&r, build, sizeof(build)) || !wd_rd_done(&r))
 		return wd_err_set(err, EPROTO, "malformed hello");
 	if (role != WD_ROLE_CTL && role != WD_ROLE_CSI)
 		return wd_err_set(err, EPERM, "role %u has no business with the keeper", role);
-	if (version != WD_PROTO_VERSION)
+	if (version == 0)
 		return wd_err_set(err, EPROTONOSUPPORT,
 			"the keeper (%s) speaks protocol version %d, not "
 			"%u; use programs of one release",
-			WD_VERSION, WD_PROTO_VERSION, version);
+			WD_VERSION, WD_PROTO_VERSION, theirs);
 	c->is_greeted = true;
+	c->version = version;
 	wd_msg_start_reply(&k->out, WD_MSG_HELLO, k->in.id, 0);
-	wd_put_u32(&k->out, WD_PROTO_VERSION);
+	wd_put_u32(&k->out, version);
 	wd_put_str(&k->out, WD_VERSION);
 	client_reply(k, c->id, NULL, WD_MSG_HELLO, k->in.id);
 	return 0;

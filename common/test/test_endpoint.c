@@ -207,27 +207,40 @@ static int remove_dir(void **state)
 struct host {
 	int listener;
 	uint32_t version;
+	int hellos, refusals; /* that are awaited; the first of them that are refused */
 	pthread_t thread;
 };
+
+static void host_one(struct host *h)
+{
+	wd_autoclose int sock = accept4(h->listener, NULL, NULL, SOCK_CLOEXEC);
+	wd_autofree struct wd_msg *m = malloc(sizeof(*m));
+	bool is_refusing = h->refusals-- > 0;
+
+	if (sock < 0 || !m || wd_msg_recv(sock, m, 0) != 1 || m->type != WD_MSG_HELLO)
+		return;
+	wd_msg_start_reply(m, WD_MSG_HELLO, m->id, is_refusing ? -EPROTO : 0);
+	if (!is_refusing)
+		wd_put_u32(m, h->version);
+	wd_put_str(m, is_refusing ? "too new" : "9.9.9");
+	wd_msg_send(sock, m, 0);
+}
 
 static void *host_main(void *arg)
 {
 	struct host *h = arg;
-	wd_autoclose int sock = accept4(h->listener, NULL, NULL, SOCK_CLOEXEC);
-	wd_autofree struct wd_msg *m = malloc(sizeof(*m));
 
-	if (sock < 0 || !m || wd_msg_recv(sock, m, 0) != 1 || m->type != WD_MSG_HELLO)
-		return NULL;
-	wd_msg_start_reply(m, WD_MSG_HELLO, m->id, 0);
-	wd_put_u32(m, h->version);
-	wd_put_str(m, "9.9.9");
-	wd_msg_send(sock, m, 0);
+	for (int i = h->hellos; i > 0; i--)
+		host_one(h);
 	return NULL;
 }
 
-static int connect_to_version(uint32_t version, struct wd_err *err)
+static int connect_to_refusing(uint32_t version, int hellos, int refusals, struct wd_err *err)
 {
-	struct host h = {.listener = wd_listen(path, err), .version = version};
+	struct host h = {.listener = wd_listen(path, err),
+		.version = version,
+		.hellos = hellos,
+		.refusals = refusals};
 	int sock;
 
 	assert_true(h.listener >= 0);
@@ -236,6 +249,11 @@ static int connect_to_version(uint32_t version, struct wd_err *err)
 	pthread_join(h.thread, NULL);
 	close(h.listener);
 	return sock;
+}
+
+static int connect_to_version(uint32_t version, struct wd_err *err)
+{
+	return connect_to_refusing(version, 1, 0, err);
 }
 
 static void a_client_connects_and_says_hello(void **state)
@@ -256,6 +274,34 @@ static void another_protocol_version_is_refused_with_both_named(void **state)
 	assert_non_null(strstr(err.msg, "9.9.9"));
 	assert_non_null(strstr(err.msg, WD_VERSION));
 	assert_non_null(strstr(err.msg, path));
+}
+
+/* A listener that knows only the version before refuses the first hello. */
+static void the_version_before_is_spoken_with_who_knows_no_other(void **state)
+{
+	struct wd_err err = WD_ERR_INIT;
+	int sock;
+
+	if (WD_PROTO_VERSION == WD_PROTO_OLDEST)
+		skip();
+	sock = connect_to_refusing(WD_PROTO_VERSION - 1, 2, 1, &err);
+	assert_true(sock >= 0);
+	close(sock);
+	sock = connect_to_version(WD_PROTO_OLDEST, &err); /* it may also answer with its own */
+	assert_true(sock >= 0);
+	close(sock);
+	assert_int_equal(connect_to_refusing(WD_PROTO_VERSION - 1, 2, 2, &err), -EPROTO);
+	assert_non_null(strstr(err.msg, "too new"));
+}
+
+static void the_lower_version_of_both_is_spoken(void **state)
+{
+	assert_int_equal(wd_proto_common(WD_PROTO_VERSION), WD_PROTO_VERSION);
+	assert_int_equal(wd_proto_common(WD_PROTO_OLDEST), WD_PROTO_OLDEST);
+	assert_int_equal(wd_proto_common(0), 0);
+#ifndef WD_PREVIOUS_FORMATS
+	assert_int_equal(wd_proto_common(WD_PROTO_VERSION + 1), WD_PROTO_VERSION);
+#endif
 }
 
 static void connecting_to_nobody_names_the_path_and_the_remedy(void **state)
@@ -472,6 +518,8 @@ int main(void)
 		cmocka_unit_test(a_call_that_is_hung_up_on_says_so),
 		WITH_DIR(a_client_connects_and_says_hello),
 		WITH_DIR(another_protocol_version_is_refused_with_both_named),
+		WITH_DIR(the_version_before_is_spoken_with_who_knows_no_other),
+		WITH_DIR(the_lower_version_of_both_is_spoken),
 		WITH_DIR(connecting_to_nobody_names_the_path_and_the_remedy),
 		WITH_DIR(a_path_too_long_for_a_socket_is_refused),
 		WITH_DIR(a_listener_is_for_its_owner_only_and_leaves_umask_alone),

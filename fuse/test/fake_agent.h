@@ -77,6 +77,7 @@ static struct {
 	unsigned nfiles;
 	struct fake_parked parked[FAKE_PARKED];
 	bool is_auto; /* absent blocks are filled when asked for */
+	uint32_t version; /* of the protocol; 0: the newest */
 	bool is_deaf; /* lookups and getattrs are not answered */
 	uint64_t next_id;
 	unsigned adds, servers, dels, requests, lookups, parked_ensures;
@@ -556,8 +557,12 @@ static inline void fake_on_keeper(struct wd_msg *m)
 
 	switch (m->type) {
 	case WD_MSG_HELLO:
+		if (fake.version && wd_rd_u32(&r) != fake.version) { /* as version 1 does */
+			fake_error(fake.keeper, m, -EPROTO);
+			break;
+		}
 		wd_msg_start_reply(&fake_out, m->type, m->id, 0);
-		wd_put_u32(&fake_out, WD_PROTO_VERSION);
+		wd_put_u32(&fake_out, fake.version ? fake.version : WD_PROTO_VERSION);
 		wd_put_str(&fake_out, "fake");
 		fake_send(fake.keeper);
 		break;
