@@ -56,6 +56,8 @@ static const char *program_behind(const char *path)
 
 	if (strncmp(slash ? slash + 1 : path, "keeper", 6) == 0)
 		return "warpdrive-keeper";
+	if (strncmp(slash ? slash + 1 : path, "csi", 3) == 0)
+		return "warpdrive-csi";
 	return "warpdrive-agent";
 }
 
@@ -273,7 +275,8 @@ static int lock_directory(const char *path, struct wd_err *err)
 }
 
 /* 0 when path is free to be taken: nothing there, or a socket that nobody listens behind. */
-static int check_stale(const char *path, const struct sockaddr_un *addr, struct wd_err *err)
+static int check_stale(
+	const char *path, const struct sockaddr_un *addr, int type, struct wd_err *err)
 {
 	wd_autoclose int probe = -1;
 	struct stat st;
@@ -283,7 +286,7 @@ static int check_stale(const char *path, const struct sockaddr_un *addr, struct 
 	if (!S_ISSOCK(st.st_mode))
 		return wd_err_set(err, EEXIST,
 			"listen on '%s': something that is no socket is there; move it away", path);
-	probe = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	probe = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (probe < 0)
 		return wd_err_sys(err, errno, "listen on '%s': make a socket", path);
 	if (connect(probe, (const struct sockaddr *)addr, sizeof(*addr)) < 0 &&
@@ -302,7 +305,7 @@ static void remove_left_over(const char *path)
 		unlink(path);
 }
 
-int wd_listen(const char *path, struct wd_err *err)
+static int listen_on(const char *path, int type, struct wd_err *err)
 {
 	wd_autoclose int sock = -1, dir = -1;
 	struct sockaddr_un addr, fresh;
@@ -313,10 +316,10 @@ int wd_listen(const char *path, struct wd_err *err)
 	if (rc == 0)
 		rc = dir = lock_directory(path, err);
 	if (rc >= 0)
-		rc = check_stale(path, &addr, err);
+		rc = check_stale(path, &addr, type, err);
 	if (rc < 0)
 		return rc;
-	sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	sock = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	if (sock < 0)
 		return wd_err_sys(err, errno, "listen on '%s': make a socket", path);
 	remove_left_over(fresh.sun_path);
@@ -329,4 +332,14 @@ int wd_listen(const char *path, struct wd_err *err)
 		return rc;
 	}
 	return wd_steal_fd(&sock);
+}
+
+int wd_listen(const char *path, struct wd_err *err)
+{
+	return listen_on(path, SOCK_SEQPACKET, err);
+}
+
+int wd_listen_stream(const char *path, struct wd_err *err)
+{
+	return listen_on(path, SOCK_STREAM, err);
 }

@@ -252,5 +252,7 @@ int wd_client_call(int sock, struct wd_msg *m, int timeout_ms, struct wd_err *er
 
 /* A SEQPACKET listener: mode 0600, a stale socket replaced, a live one refused with EADDRINUSE. */
 int wd_listen(const char *path, struct wd_err *err);
+/* The same for SOCK_STREAM: what others' protocols (gRPC) want. */
+int wd_listen_stream(const char *path, struct wd_err *err);
 
 #endif

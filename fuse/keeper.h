@@ -9,7 +9,7 @@
  *	keeper_mount.c     the life of a mount: asked, mounted, served, unmounted
  *	keeper_agent.c     the connection to the agent: mounts announced, backing ids brokered
  *	keeper_server.c    one server of a mount: started, watched, replaced
- *	keeper_spawn.c, keeper_kernel.c, keeper_init.c, keeper_mountinfo.c   without state
+ *	keeper_spawn.c, keeper_kernel.c, keeper_init.c   without state
  */
 #include <stdbool.h>
 #include <stdint.h>

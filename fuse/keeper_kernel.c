@@ -23,10 +23,10 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/mountinfo.h"
 #include "common/proto.h"
 #include "fuse/fuse_abi.h"
 #include "fuse/keeper_init.h"
-#include "fuse/keeper_mountinfo.h"
 
 #define FUSE_CTL_MAGIC 0x65735543
 #define INIT_TIMEOUT_MS 10000 /* INIT is queued by mount(2); this bounds a broken kernel */

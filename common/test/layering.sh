@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# usage: layering.sh [ROOT]
+# usage: layering.sh [ROOT [BUILD]]
 #
 # Components include `common` and themselves, never each other; `common` includes nothing of ours.
-# There is one include root, the repository: no "../", no bare "store.h". Every header compiles alone
+# There is one include root, the repository (and BUILD, for generated headers): no "../", no bare
+# "store.h". Every header compiles alone
 # and twice. Says each breach on a line of its own; exit code 1 if there was any.
 set -u -o pipefail
 root=${1:-$(cd "$(dirname "$0")/../.." && pwd)}
+build=${2:-}
 cd "$root" || exit 2
 
 components="common agent fuse csi warm-job bench e2e"
@@ -67,8 +69,9 @@ headers=0
 if command -v "$cc" >/dev/null; then
 	flags=(-std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DWD_VERSION='"0"' -I. -Wall -Wextra
 		-Werror -Wno-unused-parameter -Wno-unused-function)
+	[ -z "$build" ] || flags+=(-I "$build")
 	for package in fuse3 libcurl libcrypto expat jansson yaml-0.1 lmdb libmicrohttpd libxxhash \
-		libseccomp cmocka; do
+		libseccomp libprotobuf-c cmocka; do
 		read -ra more < <(pkg-config --cflags "$package" 2>/dev/null)
 		flags+=("${more[@]}")
 	done

@@ -3,7 +3,7 @@
  * Reads /proc/self/mountinfo line by line. A node may have thousands of mounts, so nothing is kept
  * but the line at hand. Of several mounts on one target the last line is the one on top.
  */
-#include "fuse/keeper_mountinfo.h"
+#include "common/mountinfo.h"
 
 #include <errno.h>
 #include <stdio.h>

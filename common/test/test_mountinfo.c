@@ -7,7 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "fuse/keeper_mountinfo.h"
+#include "common/mountinfo.h"
 
 static void a_line_tells_device_target_and_type(void **state)
 {

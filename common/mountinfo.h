@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef WD_FUSE_KEEPER_MOUNTINFO_H
-#define WD_FUSE_KEEPER_MOUNTINFO_H
+#ifndef WD_COMMON_MOUNTINFO_H
+#define WD_COMMON_MOUNTINFO_H
 /*
- * What the kernel says is mounted, read from /proc/self/mountinfo: the keeper never touches a mount
+ * What the kernel says is mounted, read from /proc/self/mountinfo: nothing of ours touches a mount
  * point that may be its own, since the server behind it may be dead.
  */
 #include <limits.h>

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WD_CSI_VOLUME_H
+#define WD_CSI_VOLUME_H
+/*
+ * What a request says of a volume, checked and translated: ids, capabilities, the volume context
+ * and the secrets. Everything is the user's or a stranger's; errors name the field. Pure.
+ */
+#include "csi/csi.pb-c.h"
+#include "csi/rpc.h"
+
+#define VOLUME_ID_MAX 128 /* bytes, as published for ids */
+
+/* All maps of strings look alike in the generated code: this is any of their entries. */
+struct map_entry {
+	ProtobufCMessage base;
+	char *key, *value;
+};
+struct map {
+	size_t n;
+	struct map_entry *const *entries;
+};
+#define MAP(message, field)                                                                        \
+	((struct map){(message)->n_##field, (struct map_entry *const *)(void *)(message)->field})
+/* The value of key, or NULL. */
+const char *map_get(struct map m, const char *key);
+
+/* RPC_OK, or what rpc_fail() returned. */
+enum rpc_code volume_check_id(struct rpc_call *call, const char *field, const char *id);
+enum rpc_code volume_check_capability(
+	struct rpc_call *call, const Csi__V1__VolumeCapability *capability);
+/* Checks keys and values without a mount: what CreateVolume does with a class's parameters. */
+enum rpc_code volume_check_context(struct rpc_call *call, const char *field, struct map context);
+
+struct volume_mount {
+	const char *target;
+	struct map context, secrets;
+	const Csi__V1__VolumeCapability *capability;
+};
+/* The description that travels to the agent (JSON; agent/mount_options.h). It holds secrets: it lives
+ * in the call's arena, which is wiped. */
+enum rpc_code volume_describe(struct rpc_call *call, const struct volume_mount *v,
+	const char **ret_description);
+
+#endif
