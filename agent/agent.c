@@ -148,7 +148,7 @@ static int agent_open(struct agent *a, struct wd_err *err)
 	origins_set_stall_timeout(s->stall_timeout);
 	rc = origins_start((unsigned)s->transfer_threads, (unsigned)s->max_transfers, err);
 	if (rc == 0)
-		rc = meta_open(s->cache_dir, &a->meta, err);
+		rc = meta_open_with(s->cache_dir, s->run_dir, &a->meta, err);
 	if (rc == 0)
 		rc = store_open(&store, a->meta, &a->store, err);
 	if (rc < 0)

@@ -93,7 +93,7 @@ void meta_queue_locked(struct meta *m, struct meta_entry *x) WD_REQUIRES(m->lock
 	b->bytes += sizeof(*x) + x->key_len + x->len;
 	if (++b->ops == BATCH_OPS || is_full(b, 1))
 		wd_cond_signal(&m->wake);
-	b->last_seq = ++m->seq;
+	x->seq = b->last_seq = ++m->seq;
 }
 
 void meta_apply(struct meta *m, const struct meta_op *ops, size_t nops)
@@ -144,9 +144,8 @@ void meta_del(struct meta *m, enum meta_table table, const void *key, size_t key
 	meta_apply(m, &op, 1);
 }
 
-/* The uncommitted change of a key, newest first, or NULL. */
-static const struct meta_entry *find_locked(
-	struct meta *m, enum meta_table table, const void *key, size_t key_len) WD_REQUIRES(m->lock)
+const struct meta_entry *meta_find_locked(
+	struct meta *m, enum meta_table table, const void *key, size_t key_len)
 {
 	unsigned char full[META_KEY_MAX + 1];
 	const struct meta_entry *x;
@@ -163,7 +162,7 @@ bool meta_is_pending(struct meta *m, enum meta_table table, const void *key, siz
 	bool is_pending;
 
 	wd_lock(&m->lock);
-	is_pending = find_locked(m, table, key, key_len) != NULL;
+	is_pending = meta_find_locked(m, table, key, key_len) != NULL;
 	wd_unlock(&m->lock);
 	return is_pending;
 }
@@ -175,7 +174,7 @@ int meta_get(struct meta *m, enum meta_table table, const void *key, size_t key_
 	int rc = 1;
 
 	wd_lock(&m->lock);
-	x = find_locked(m, table, key, key_len);
+	x = meta_find_locked(m, table, key, key_len);
 	if (x) {
 		rc = x->is_delete ? -ENOENT : x->len > cap ? -E2BIG : 0;
 		if (rc == 0) {
@@ -279,6 +278,7 @@ static void fail_locked(struct meta *m, int error, struct meta_batch *ret_droppe
 	*ret_dropped = m->committing;
 	m->committing = m->pending;
 	m->pending = (struct meta_batch){0};
+	meta_journal_lost_locked(m);
 }
 
 void *meta_run_writer(void *arg)
@@ -304,6 +304,7 @@ void *meta_run_writer(void *arg)
 		if (m->committing.ops == 0) {
 			m->committing = m->pending;
 			m->pending = (struct meta_batch){0};
+			meta_journal_swap_locked(m);
 		}
 		wd_cond_broadcast(&m->done); /* there is room again */
 		wd_unlock(&m->lock);
@@ -314,6 +315,7 @@ void *meta_run_writer(void *arg)
 			succeed_locked(m, (uint64_t)(wd_now_ns() - start));
 			old = m->committing;
 			m->committing = (struct meta_batch){0};
+			meta_journal_committed_locked(m);
 		} else {
 			fail_locked(m, rc, &old);
 		}

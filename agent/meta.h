@@ -34,7 +34,10 @@ enum meta_table {
 
 struct meta;
 
-/* Opens <dir>/meta, creating it. */
+/* Opens <dir>/meta, creating it. The journal (meta_save) is two files meta-journal.* in journal_dir, which
+ * is best one in memory that survives the process: the run directory. */
+int meta_open_with(const char *dir, const char *journal_dir, struct meta **ret_meta, struct wd_err *err);
+/* The same with the journal in dir. */
 int meta_open(const char *dir, struct meta **ret_meta, struct wd_err *err);
 /* Commits what is pending, marks the shutdown clean, closes. NULL is fine. */
 void meta_close(struct meta *m);
@@ -79,6 +82,14 @@ void meta_apply(struct meta *m, const struct meta_op *ops, size_t nops);
 void meta_throttle(struct meta *m);
 /* True while a change of this key is not committed yet. */
 bool meta_is_pending(struct meta *m, enum meta_table table, const void *key, size_t key_len);
+/*
+ * Returns when the change of this key survives a kill of the agent, though not of the machine, with all
+ * that was put before it. That takes no sync and no commit, unless the journal is full or cannot be
+ * written; then the result is that of meta_flush. Of META_NODES, CHILDREN, COOKIES and DATASETS only.
+ */
+int meta_save(struct meta *m, enum meta_table table, const void *key, size_t key_len);
+/* True when meta_save would return at once. */
+bool meta_is_saved(struct meta *m, enum meta_table table, const void *key, size_t key_len);
 /* True when the batch is so full that what can be left out should be. */
 bool meta_is_busy(struct meta *m);
 

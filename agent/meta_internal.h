@@ -2,8 +2,9 @@
 #ifndef WD_AGENT_META_INTERNAL_H
 #define WD_AGENT_META_INTERNAL_H
 /*
- * Shared by meta.c (batches, reads, the writer thread), meta_open.c (opening, closing, ids) and
- * meta_env.c (the LMDB environment). Tests use meta_open_sized() and meta_checksum().
+ * Shared by meta.c (batches, reads, the writer thread), meta_open.c (opening, closing, ids),
+ * meta_journal.c (what survives a kill before it is committed) and meta_env.c (the LMDB environment).
+ * Tests use meta_open_sized() and meta_checksum().
  */
 #include <lmdb.h>
 #include <pthread.h>
@@ -28,6 +29,7 @@
 /* One queued change. data: the table as a byte, the key, the value. */
 struct meta_entry {
 	UT_hash_handle hh;
+	uint64_t seq;
 	bool is_delete;
 	uint16_t key_len; /* with the table byte */
 	uint32_t len;
@@ -49,8 +51,22 @@ struct meta_env {
 	_Atomic uint64_t damaged;
 };
 
+#define JOURNAL_MAX ((off_t)32 << 20) /* of one file */
+
+/* The fields are guarded by meta.lock, but for fd and token, which do not change. */
+struct meta_journal {
+	int fd[2];
+	uint64_t token;
+	int active; /* the file of `pending`; the other is that of `committing` */
+	uint64_t bytes[2];
+	uint64_t saved_seq; /* changes up to here are in it, or committed */
+	bool is_saving;	    /* somebody appends; told by meta.done */
+	bool is_off, is_told;
+};
+
 struct meta {
 	struct meta_env env;
+	struct meta_journal journal;
 	int dir_fd, lock_fd;
 	char *dir;
 	char boot_id[40];
@@ -74,9 +90,25 @@ struct meta {
 };
 
 struct meta_entry *meta_entry_new(const struct meta_op *op);
+/* The uncommitted change of a key, newest first, or NULL. */
+const struct meta_entry *meta_find_locked(struct meta *m, enum meta_table table, const void *key,
+	size_t key_len) WD_REQUIRES(m->lock);
 void meta_queue_locked(struct meta *m, struct meta_entry *x) WD_REQUIRES(m->lock);
 void meta_batch_free(struct meta_batch *b);
 void *meta_run_writer(void *meta);
+
+/* ---- meta_journal.c ---- */
+/* Opens the files in dir, queues what they hold when they may be believed, and makes this run's token. */
+void meta_journal_open(struct meta *m, const char *dir, bool is_believed);
+/* For the fuzzer and tests. */
+void meta_journal_replay(struct meta *m, uint64_t token);
+/* The start is committed, token included. */
+void meta_journal_begin(struct meta *m);
+void meta_journal_close(struct meta *m);
+/* The writer's: pending becomes committing; committing was committed; it was given up. */
+void meta_journal_swap_locked(struct meta *m) WD_REQUIRES(m->lock);
+void meta_journal_committed_locked(struct meta *m) WD_REQUIRES(m->lock);
+void meta_journal_lost_locked(struct meta *m) WD_REQUIRES(m->lock);
 
 int meta_open_sized(const char *dir, size_t map_size, struct meta **ret_meta, struct wd_err *err);
 

@@ -188,7 +188,7 @@ static void load_boot(struct meta *m, bool is_foreign)
 }
 
 /* Reads what the last agent left, and says in one transaction that we are here. */
-static int load_state(struct meta *m)
+static int load_state(struct meta *m, const char *journal_dir)
 {
 	bool is_foreign;
 	int rc = load_epoch(m);
@@ -197,11 +197,18 @@ static int load_state(struct meta *m)
 		return rc;
 	load_ids(m, &is_foreign);
 	load_boot(m, is_foreign);
+	m->journal.is_off = true;
+	if (META_KEEPS_ERAS) {
+		meta_journal_open(m, journal_dir, !is_foreign && !m->was_closed && !m->was_unclean);
+		put_info(m, "journal", &m->journal.token, sizeof(m->journal.token));
+	}
 	rc = meta_env_commit(&m->env, &m->pending);
 	wd_lock(&m->lock);
 	meta_batch_free(&m->pending);
-	m->done_seq = m->seq;
+	m->done_seq = m->journal.saved_seq = m->seq;
 	wd_unlock(&m->lock);
+	if (rc == 0)
+		meta_journal_begin(m);
 	return rc;
 }
 
@@ -209,6 +216,7 @@ static void free_meta(struct meta *m)
 {
 	if (m->env.env)
 		meta_env_close(&m->env);
+	meta_journal_close(m);
 	if (m->lock_fd >= 0)
 		close(m->lock_fd);
 	if (m->dir_fd >= 0)
@@ -222,7 +230,8 @@ static void free_meta(struct meta *m)
 	free(m);
 }
 
-static int open_all(struct meta *m, const char *dir, size_t map_size, struct wd_err *err)
+static int open_all(struct meta *m, const char *dir, const char *journal_dir, size_t map_size,
+	struct wd_err *err)
 {
 	int rc;
 
@@ -236,25 +245,26 @@ static int open_all(struct meta *m, const char *dir, size_t map_size, struct wd_
 		rc = meta_env_open(&m->env, dir, map_size, err);
 	if (rc < 0)
 		return rc;
-	rc = load_state(m);
+	rc = load_state(m, journal_dir);
 	if (rc == 0)
 		rc = -pthread_create(&m->writer, NULL, meta_run_writer, m);
 	return rc < 0 ? wd_err_sys(err, -rc, "start metadata '%s/meta'", dir) : 0;
 }
 
-int meta_open_sized(const char *dir, size_t map_size, struct meta **ret_meta, struct wd_err *err)
+static int open_new(const char *dir, const char *journal_dir, size_t map_size, struct meta **ret_meta,
+	struct wd_err *err)
 {
 	struct meta *m = calloc(1, sizeof(*m));
 	int rc;
 
 	if (!m)
 		return wd_err_sys(err, ENOMEM, "open metadata of '%s'", dir);
-	m->dir_fd = m->lock_fd = -1;
+	m->dir_fd = m->lock_fd = m->journal.fd[0] = m->journal.fd[1] = -1;
 	m->dir = strdup(dir);
 	wd_mutex_init(&m->lock);
 	wd_cond_init(&m->wake);
 	wd_cond_init(&m->done);
-	rc = m->dir ? open_all(m, dir, map_size, err)
+	rc = m->dir ? open_all(m, dir, journal_dir, map_size, err)
 		    : wd_err_sys(err, ENOMEM, "open metadata of '%s'", dir);
 	if (rc < 0) {
 		free_meta(m);
@@ -264,9 +274,19 @@ int meta_open_sized(const char *dir, size_t map_size, struct meta **ret_meta, st
 	return 0;
 }
 
+int meta_open_sized(const char *dir, size_t map_size, struct meta **ret_meta, struct wd_err *err)
+{
+	return open_new(dir, dir, map_size, ret_meta, err);
+}
+
+int meta_open_with(const char *dir, const char *journal_dir, struct meta **ret_meta, struct wd_err *err)
+{
+	return open_new(dir, journal_dir, MAP_SIZE, ret_meta, err);
+}
+
 int meta_open(const char *dir, struct meta **ret_meta, struct wd_err *err)
 {
-	return meta_open_sized(dir, MAP_SIZE, ret_meta, err);
+	return open_new(dir, dir, MAP_SIZE, ret_meta, err);
 }
 
 bool meta_was_unclean(const struct meta *m)

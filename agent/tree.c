@@ -287,25 +287,24 @@ static int load_dir(struct dataset *ds, uint64_t dir, struct node *ret_node, str
 }
 
 /*
- * An id is given to a kernel only when its record is committed: an agent that is killed must find it
+ * An id is given to a kernel only when its record survives our death: an agent that is killed must find it
  * again, or an open file would lose its node and a directory offset its place.
  */
-static int wait_committed(struct meta *m, enum meta_table table, const void *key, size_t key_len,
-	bool may_block)
+static int wait_saved(struct meta *m, enum meta_table table, const void *key, size_t key_len, bool may_block)
 {
-	if (!meta_is_pending(m, table, key, key_len))
+	if (meta_is_saved(m, table, key, key_len))
 		return 0;
 	if (!may_block)
 		return -EAGAIN;
-	(void)meta_flush(m); /* a failing disk: go on from memory */
+	(void)meta_save(m, table, key, key_len); /* a failing disk: go on from memory */
 	return 0;
 }
 
-/* 0 found, -ENOENT known to be absent, -EAGAIN not known (any longer), or not committed yet. */
+/* 0 found, -ENOENT known to be absent, -EAGAIN not known (any longer), or not saved yet. */
 static int known_child(struct dataset *ds, uint64_t dir, const char *name, int64_t ttl_ms, int64_t since,
 	bool may_block, struct node *ret_node, uint32_t *ret_ttl_ms)
 {
-	unsigned char key[8];
+	unsigned char key[8], name_key[CHILD_KEY_MAX];
 	struct child child;
 	struct node node;
 	struct node_links links;
@@ -318,7 +317,11 @@ static int known_child(struct dataset *ds, uint64_t dir, const char *name, int64
 			return -EAGAIN;
 		*ret_ttl_ms = ttl_left(child.checked_ms, ttl_ms);
 		key_u64(key, child.node);
-		return wait_committed(ds->tree->meta, META_NODES, key, sizeof(key), may_block);
+		rc = wait_saved(ds->tree->meta, META_NODES, key, sizeof(key), may_block);
+		if (rc < 0)
+			return rc;
+		return wait_saved(ds->tree->meta, META_CHILDREN, name_key, child_key(name_key, dir, name),
+			may_block);
 	}
 	rc = load_dir(ds, dir, &node, &links);
 	if (rc < 0)
@@ -526,7 +529,7 @@ int tree_readdir(struct dataset *ds, uint64_t dir_node, uint64_t after, int64_t 
 
 			after = b->cookies[i];
 			key_u64(from + 8, after);
-			wait_committed(ds->tree->meta, META_COOKIES, from, sizeof(from), true);
+			wait_saved(ds->tree->meta, META_COOKIES, from, sizeof(from), true);
 			if (child_load(ds->tree->meta, dir, b->names[i], &child) < 0 ||
 				node_load(ds->tree->meta, child.node, &node, &child_links) < 0)
 				continue;
