@@ -278,6 +278,7 @@ enum http_verdict http_classify(int status)
 static bool is_other_version(
 	const struct http_answer *a, const struct version *v, char *why, size_t cap)
 {
+	bool is_mute = a->status == 200 && v->etag[0] && !a->etag[0];
 	bool has_strong = v->etag[0] && a->etag[0] && !http_etag_is_weak(v->etag) &&
 			  !http_etag_is_weak(a->etag);
 
@@ -285,6 +286,9 @@ static bool is_other_version(
 		snprintf(why, cap, "the object changed: ETag %s instead of %s", a->etag, v->etag);
 		return true;
 	}
+	/* without the validator that it should have, a 200 is somebody's error page, not another version */
+	if (is_mute && a->length != v->size)
+		return false;
 	if (!has_strong && a->has_modified && v->mtime_s && a->modified_s != v->mtime_s) {
 		snprintf(why, cap,
 			"the object changed: Last-Modified %" PRId64 " instead of %" PRId64,
@@ -296,8 +300,8 @@ static bool is_other_version(
 			a->total, v->size);
 		return true;
 	}
-	if (a->status == 200 && a->has_length && !a->is_garbled && a->length != v->size &&
-		!(v->etag[0] && a->etag[0])) {
+	/* a whole answer of another size, where there is no validator that it could have named */
+	if (a->status == 200 && a->has_length && !a->is_garbled && a->length != v->size && !v->etag[0]) {
 		snprintf(why, cap, "the object changed: size %" PRIu64 " instead of %" PRIu64,
 			a->length, v->size);
 		return true;

@@ -40,13 +40,17 @@ enum http_fault {
 	FAULT_HANG,	  /* no answer until the server stops */
 	FAULT_HOLD,	  /* no answer until http_origin_release() */
 	FAULT_REDIRECT,	  /* 302 to `text` */
+	FAULT_RAW,	  /* sends `text` as it is and ends the connection; `number` 1: by RST */
+	FAULT_BIG_HEADER, /* a header of 1 MiB */
+	FAULT_STALL,	  /* the headers and a few bytes, then nothing until the server stops */
 };
 
+#define ORIGIN_TEST_ETAG 128
 struct http_object {
 	char path[1200]; /* as on the wire, with the query */
 	const void *data;
 	size_t len;
-	char etag[64];
+	char etag[ORIGIN_TEST_ETAG];
 	char modified[40];
 	char type[40];
 };
@@ -162,6 +166,19 @@ static inline bool http_origin_fault(
 		snprintf(headers, sizeof(headers), "Location: %s\r\n", s->text);
 		http_origin_plain(fd, s->number ? s->number : 302, headers, "", is_head);
 		return true;
+	case FAULT_RAW:
+		http_origin_write(fd, s->text, strlen(s->text));
+		if (s->number)
+			http_origin_reset(fd);
+		*ret_keeps = false;
+		return true;
+	case FAULT_BIG_HEADER:
+		http_origin_write(fd, "HTTP/1.1 206 x\r\nX-Big: ", 23);
+		memset(headers, 'x', sizeof(headers));
+		for (size_t n = 0; n < 1 << 20; n += sizeof(headers))
+			http_origin_write(fd, headers, sizeof(headers));
+		*ret_keeps = false;
+		return true;
 	case FAULT_RESET:
 		http_origin_reset(fd);
 		*ret_keeps = false;
@@ -229,6 +246,11 @@ static inline bool http_origin_serve(struct http_origin *o, int fd, const char *
 		return true;
 	if (s->fault == FAULT_SHORT_BODY || s->fault == FAULT_RESET_HALF)
 		body /= 2;
+	if (s->fault == FAULT_STALL) {
+		http_origin_write(fd, (const char *)obj->data + first, body < 100 ? body / 2 : 100);
+		http_origin_park(o, false);
+		return false;
+	}
 	http_origin_write(fd, (const char *)obj->data + first, body);
 	if (s->fault == FAULT_LONG_BODY)
 		http_origin_write(fd, "more than was asked for", 23);
@@ -329,12 +351,25 @@ static inline void *http_origin_accept(void *arg)
 	}
 }
 
-static inline struct http_origin *http_origin_start(void)
+/* A port of this machine that is bound, and refuses until somebody listens on it. */
+static inline int http_origin_bind(int *ret_port)
 {
-	struct http_origin *o = calloc(1, sizeof(*o));
 	struct sockaddr_in addr = {
 		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(addr);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+		getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
+		abort();
+	*ret_port = ntohs(addr.sin_port);
+	return fd;
+}
+
+/* Serves on a socket of http_origin_bind(), and takes it over. */
+static inline struct http_origin *http_origin_start_on(int fd, int port)
+{
+	struct http_origin *o = calloc(1, sizeof(*o));
 
 	assert(o);
 	/* a proxy of the machine is none of the test's business */
@@ -343,14 +378,19 @@ static inline struct http_origin *http_origin_start(void)
 	pthread_cond_init(&o->arrived, NULL);
 	o->stop_fd = eventfd(0, EFD_CLOEXEC);
 	o->hold_fd = eventfd(0, EFD_CLOEXEC);
-	o->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (bind(o->listener, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-		listen(o->listener, 128) < 0 ||
-		getsockname(o->listener, (struct sockaddr *)&addr, &len) < 0)
+	o->listener = fd;
+	if (listen(o->listener, 128) < 0)
 		abort();
-	o->port = ntohs(addr.sin_port);
+	o->port = port;
 	pthread_create(&o->acceptor, NULL, http_origin_accept, o);
 	return o;
+}
+
+static inline struct http_origin *http_origin_start(void)
+{
+	int port, fd = http_origin_bind(&port);
+
+	return http_origin_start_on(fd, port);
 }
 
 static inline void http_origin_stop(struct http_origin *o)
@@ -422,6 +462,15 @@ static inline void http_origin_fail_always(
 	http_origin_fail(o, fault, number, text);
 	pthread_mutex_lock(&o->lock);
 	o->repeats_last = true;
+	pthread_mutex_unlock(&o->lock);
+}
+
+/* Whatever the script still holds no longer happens. */
+static inline void http_origin_heal(struct http_origin *o)
+{
+	pthread_mutex_lock(&o->lock);
+	o->nscript = o->script_at = 0;
+	o->repeats_last = false;
 	pthread_mutex_unlock(&o->lock);
 }
 
