@@ -6,6 +6,7 @@
  *	main (hub) 1                   sockets, mounts' events    epoll               SIGTERM, idle
  *	signals    1                   SIGTERM, SIGINT            sigwait             pthread_cancel
  *	workers    metadata-workers    questions to origins       queue condition     jobs_stop
+ *	control    up to 8            status, checks             queue condition     jobs_stop
  *	transfers  transfer-threads    curl multi handles         curl_multi_poll     origins_stop
  *	file I/O   few                 reads of file: origins     queue condition     origins_stop
  *	evictor    1                   admissions, evictions      queue condition     store_close
@@ -24,12 +25,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/check.h"
 #include "agent/http.h"
 #include "agent/mount.h"
 #include "agent/status.h"
 #include "common/log.h"
 
 #define JOB_QUEUE 8192
+#define CONTROL_THREADS 8
+#define CONTROL_QUEUE 2048
 
 static bool on_hello(struct agent *a, struct conn *c, struct wd_msg *m)
 {
@@ -84,6 +88,8 @@ static bool on_message(void *arg, struct conn *c, struct wd_msg *m)
 		status_on_request(a, c, m->id);
 		return true;
 	}
+	if (m->type == WD_MSG_CHECK)
+		return check_on_request(a, c, m);
 	conn_reply_error(c, m->type, m->id, -ENOSYS, "unknown message");
 	return true;
 }
@@ -156,8 +162,9 @@ static int agent_open(struct agent *a, struct wd_err *err)
 	a->tree = tree_new(a->meta, s);
 	a->fetcher = fetcher_new(a->store, a->meta, s);
 	a->jobs = jobs_new((unsigned)s->metadata_workers, JOB_QUEUE);
+	a->control = jobs_new(CONTROL_THREADS, CONTROL_QUEUE);
 	a->keeper = keeper_link_new();
-	if (!a->tree || !a->fetcher || !a->jobs || !a->keeper)
+	if (!a->tree || !a->fetcher || !a->jobs || !a->control || !a->keeper)
 		return wd_err_set(err, ENOMEM, "out of memory");
 	if (s->http_listen && s->http_listen[0]) {
 		rc = http_start(a, s->http_listen, &a->http, err);
@@ -178,6 +185,7 @@ static void agent_close(struct agent *a)
 	}
 	origins_interrupt();
 	jobs_stop(a->jobs);
+	jobs_stop(a->control);
 	if (a->fetcher)
 		fetcher_stop(a->fetcher);
 	origins_stop();

@@ -28,6 +28,7 @@ struct agent {
 	struct tree *tree;
 	struct fetcher *fetcher;
 	struct jobs *jobs;
+	struct jobs *control; /* status and checks: answered while all of jobs waits for an origin */
 	struct hub *hub;
 	struct keeper_link *keeper;
 	struct http *http;

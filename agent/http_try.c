@@ -398,6 +398,8 @@ enum http_verdict http_try_judge(struct http_try *t, CURLcode rc, char *text, si
 	text[0] = 0;
 	if (rc != CURLE_OK)
 		return judge_curl(t, rc, text, cap);
+	if (t->answer.has_date && !t->is_foreign)
+		t->site->base.clock_skew_s = t->answer.date_s - (int64_t)time(NULL);
 	verdict = http_classify(t->answer.status);
 	if (verdict == HTTP_REDIRECT && t->site->follows_redirects)
 		return judge_redirect(t, text, cap);

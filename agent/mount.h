@@ -26,6 +26,7 @@ struct mount {
 	struct wd_mm mm;
 	int64_t mounted_s; /* Unix time; the directories' mtime */
 	_Atomic bool has_no_passthrough; /* an option, or the kernel refused */
+	_Atomic bool is_being_checked;	 /* by check.c */
 	struct mount *next; /* agent->lock */
 
 	struct wd_mutex lock;

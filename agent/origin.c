@@ -174,6 +174,7 @@ int origin_open(const char *url, const struct origin_options *options, struct or
 		return rc;
 	}
 	o->ops = kind;
+	o->clock_skew_s = INT64_MIN;
 	if (!o->url)
 		o->url = wd_steal_ptr(shown);
 	o->deadline_ms = options->deadline_ms ? options->deadline_ms : ORIGIN_DEADLINE_MS;
@@ -193,6 +194,15 @@ void origin_close(struct origin *o)
 int origin_check(struct origin *o, struct wd_err *err)
 {
 	return o->ops->check(o, err);
+}
+
+bool origin_clock_skew(const struct origin *o, int64_t *ret_s)
+{
+	int64_t skew_s = o->clock_skew_s;
+
+	if (skew_s != INT64_MIN)
+		*ret_s = skew_s;
+	return skew_s != INT64_MIN;
 }
 
 const char *origin_url(const struct origin *o)

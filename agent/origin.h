@@ -157,6 +157,10 @@ void origin_close(struct origin *o);
  * key refused, host unreachable, directory missing. Fails fast (a few seconds). */
 int origin_check(struct origin *o, struct wd_err *err);
 
+/* How far the origin's clock was ahead of this machine's at its last answer; false when no answer had a
+ * date yet (file: origins never have one). */
+bool origin_clock_skew(const struct origin *o, int64_t *ret_s);
+
 /* The URL as given, without user info, ending with "/". */
 const char *origin_url(const struct origin *o);
 /* True when list() can walk everything below a prefix in one go (S3, index file). */

@@ -34,6 +34,8 @@ struct origin {
 	const struct origin_ops *ops;
 	char *url; /* without user info */
 	int64_t deadline_ms;
+	/* origin_clock_skew(); INT64_MIN while no answer had a date */
+	_Atomic int64_t clock_skew_s;
 	unsigned
 		in_flight; /* gets not yet done; guarded by the lock of the queue they go through */
 };

@@ -115,7 +115,7 @@ void status_on_request(struct agent *a, struct conn *c, uint64_t id)
 		return;
 	}
 	*ask = (struct ask){a, conn_ref(c), id};
-	jobs_run(a->jobs, status_job, ask);
+	jobs_run(a->control, status_job, ask);
 }
 
 static void print_cache(struct agent *a, FILE *out)

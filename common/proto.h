@@ -129,6 +129,11 @@ enum wd_msg_type {
 	WD_MSG_GO = 81,
 	/* server -> keeper.  empty: everything is set up, waiting for GO. no reply */
 	WD_MSG_READY = 82,
+
+	/* ctl -> agent.  u64 mount (0: the agent itself). Looks at the agent's own state and its
+	 * cache directory, or knocks at that mount's origin with its credentials (some seconds at
+	 * most, unless its host hangs). reply: fds [memfd with JSON] */
+	WD_MSG_CHECK = 120,
 };
 
 enum wd_mount_flag { WD_MOUNT_READ_ONLY = 1, WD_MOUNT_NO_PASSTHROUGH = 2 };

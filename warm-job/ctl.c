@@ -53,6 +53,22 @@ static const struct ctl_command commands[] = {
 		"\n"
 		"Exit code 1 when neither daemon runs, 3 when one of them does not answer.\n",
 		ctl_status, NULL},
+	{"doctor", "[--bundle FILE]", "look for what is wrong with this node, and say what to do",
+		"Checks the kernel, the run directory and its daemons, every WarpDrive mount of this\n"
+		"machine, the cache disk, and each mount's origin with its own credentials. A line per\n"
+		"check: ok, warn or FAIL, what was found, and a remedy. Nothing is changed, and no mount is\n"
+		"touched. Run it as root.\n"
+		"\n"
+		"  -o json            the same as one JSON object\n"
+		"  --bundle FILE      write a support archive as well (a plain tar file, mode 0600): this\n"
+		"                     report, what the daemons say of themselves, metrics, settings, the last\n"
+		"                     part of their logs, kernel facts. Secrets are left out or blanked; it\n"
+		"                     does name datasets and directories\n"
+		"  --timeout SECONDS  how long to wait for each answer (5)\n"
+		"  --run-dir DIR      where the daemons' sockets are (WARPDRIVE_RUN_DIR, /run/warpdrive)\n"
+		"\n"
+		"Exit code 0 when nothing failed, 1 when something did.\n",
+		ctl_doctor, NULL},
 	{"version", "", "show the versions of this program and of the running daemons",
 		"  --run-dir DIR      where the daemons' sockets are (WARPDRIVE_RUN_DIR, /run/warpdrive)\n",
 		ctl_version, NULL},

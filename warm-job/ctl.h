@@ -26,6 +26,7 @@ struct ctl_command {
 enum ctl_exit ctl_mount(const struct ctl_command *self, int argc, char **argv);
 enum ctl_exit ctl_umount(const struct ctl_command *self, int argc, char **argv);
 enum ctl_exit ctl_status(const struct ctl_command *self, int argc, char **argv);
+enum ctl_exit ctl_doctor(const struct ctl_command *self, int argc, char **argv);
 enum ctl_exit ctl_version(const struct ctl_command *self, int argc, char **argv);
 
 /* Prints "usage: ...", summary and help of one subcommand on stdout; returns CTL_DONE. */

@@ -294,6 +294,21 @@ static void bad_urls_and_options_are_named(void **state)
 	assert_null(strstr(err.msg, "secret"));
 }
 
+static void an_answer_tells_how_far_the_clocks_are_apart(void **state)
+{
+	struct setup *s = *state;
+	struct wd_err err = WD_ERR_INIT;
+	int64_t skew_s = 1, expected_s;
+
+	http_origin_text(s->server, "/data/", "[]", JSON);
+	open_at(s, "/data", NULL);
+	assert_false(origin_clock_skew(s->origin, &skew_s));
+	assert_ok(origin_check(s->origin, &err));
+	assert_true(origin_clock_skew(s->origin, &skew_s));
+	expected_s = 1767398400 - (int64_t)time(NULL); /* the server's fixed Date */
+	assert_true(skew_s >= expected_s && skew_s <= expected_s + 600);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -310,6 +325,7 @@ int main(void)
 		TEST(index_that_breaks_off_goes_on_where_it_was),
 		TEST(broken_index_says_where),
 		TEST(check_fails_fast),
+		TEST(an_answer_tells_how_far_the_clocks_are_apart),
 		TEST(bad_urls_and_options_are_named),
 	};
 
