@@ -81,6 +81,8 @@ static bool on_message(void *arg, struct conn *c, struct wd_msg *m)
 			return mount_on_add(a, c, m);
 		if (m->type == WD_MSG_MOUNT_SERVER)
 			return mount_on_server(a, c, m);
+		if (m->type == WD_MSG_KEEPER_STATS)
+			return keeper_link_stats(a->keeper, m);
 		if (m->type == WD_MSG_MOUNT_DEL)
 			return mount_on_del(a, c, m);
 	}

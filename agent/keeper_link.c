@@ -4,8 +4,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <uthash.h>
 
+#include "agent/metrics.h"
+#include "common/keeper_stats.h"
 #include "common/lock.h"
 
 struct call {
@@ -20,6 +23,8 @@ struct keeper_link {
 	struct conn *conn;  /* guarded by lock, as all below */
 	struct call *calls;
 	uint64_t next_id;
+	uint64_t stats[WD_KEEPER_STATS_COUNT];
+	bool has_stats;
 };
 
 struct keeper_link *keeper_link_new(void)
@@ -124,6 +129,47 @@ bool keeper_link_reply(struct keeper_link *k, const struct wd_msg *m)
 		c->cb(c->arg, m->status, backing_id, reason);
 	free(c);
 	return true;
+}
+
+bool keeper_link_stats(struct keeper_link *k, const struct wd_msg *m)
+{
+	struct wd_rd r = wd_rd_start(m);
+	uint32_t count = wd_rd_u32(&r);
+	uint64_t stats[WD_KEEPER_STATS_COUNT] = {0};
+
+	for (uint32_t i = 0; i < count && !r.bad; i++) {
+		uint64_t value = wd_rd_u64(&r);
+
+		if (i < WD_KEEPER_STATS_COUNT)
+			stats[i] = value;
+	}
+	if (!wd_rd_done(&r))
+		return false;
+	wd_lock(&k->lock);
+	memcpy(k->stats, stats, sizeof(stats));
+	k->has_stats = true;
+	wd_unlock(&k->lock);
+	return true;
+}
+
+void keeper_link_print_metrics(struct keeper_link *k, FILE *out)
+{
+	static const struct {
+		const char *name, *help;
+	} rows[] = {
+#define S(name, help) {"warpdrive_keeper_" #name "_total", help},
+		WD_KEEPER_STATS(S)
+#undef S
+	};
+	uint64_t stats[WD_KEEPER_STATS_COUNT];
+	bool has_stats;
+
+	wd_lock(&k->lock);
+	memcpy(stats, k->stats, sizeof(stats));
+	has_stats = k->has_stats;
+	wd_unlock(&k->lock);
+	for (int i = 0; has_stats && i < WD_KEEPER_STATS_COUNT; i++)
+		metrics_print_one(out, rows[i].name, "counter", rows[i].help, stats[i]);
 }
 
 static void call(struct keeper_link *k, struct wd_msg *m, keeper_cb cb, void *arg)

@@ -7,6 +7,7 @@
  */
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "agent/hub.h"
 
@@ -23,6 +24,11 @@ void keeper_link_detach(struct keeper_link *k, struct conn *c);
 bool keeper_link_is_up(struct keeper_link *k);
 /* A reply arrived. False when it is malformed. */
 bool keeper_link_reply(struct keeper_link *k, const struct wd_msg *m);
+
+/* The keeper's counters (WD_MSG_KEEPER_STATS). False when the message is malformed. */
+bool keeper_link_stats(struct keeper_link *k, const struct wd_msg *m);
+/* Their Prometheus text; nothing before a keeper has sent them. */
+void keeper_link_print_metrics(struct keeper_link *k, FILE *out);
 
 /* Registers fd (borrowed) for passthrough on the mount. cb exactly once, maybe at once. */
 void keeper_backing_open(struct keeper_link *k, uint64_t mount, int fd, keeper_cb cb, void *arg);

@@ -169,6 +169,7 @@ void status_print_metrics(struct agent *a, FILE *out)
 		mounts++;
 	wd_unlock(&a->lock);
 	metrics_print_one(out, "warpdrive_mounts", "gauge", "Mounts served", mounts);
+	keeper_link_print_metrics(a->keeper, out);
 	fprintf(out,
 		"# HELP warpdrive_build_info The build\n# TYPE warpdrive_build_info gauge\n"
 		"warpdrive_build_info{version=\"%s\"} 1\n",

@@ -127,13 +127,22 @@ enum wd_msg_type {
 	WD_MSG_AGENT_SOCK = 80,
 	/* empty: start serving (the old server is reaped). no reply */
 	WD_MSG_GO = 81,
-	/* server -> keeper.  empty: everything is set up, waiting for GO. no reply */
+	/* server -> keeper.  Everything is set up, waiting for GO. Body: u32 protocol version, or
+	 * empty: version 1, which is what a server says that was not started with --protocol=N.
+	 * no reply */
 	WD_MSG_READY = 82,
 
 	/* ctl -> agent.  u64 mount (0: the agent itself). Looks at the agent's own state and its
 	 * cache directory, or knocks at that mount's origin with its credentials (some seconds at
 	 * most, unless its host hangs). reply: fds [memfd with JSON] */
 	WD_MSG_CHECK = 120,
+	/* Version 2. keeper -> server, on the control socket: empty. reply: empty; there is none when
+	 * a thread of the server hangs */
+	WD_MSG_PING = 110,
+	/* Version 2. keeper -> agent.  u32 count, count times u64: what common/keeper_stats.h lists,
+	 * in its order; more or fewer come from another release. Sent whenever a number has
+	 * changed. no reply */
+	WD_MSG_KEEPER_STATS = 111,
 };
 
 enum wd_mount_flag { WD_MOUNT_READ_ONLY = 1, WD_MOUNT_NO_PASSTHROUGH = 2 };

@@ -82,6 +82,8 @@ static void run_timers(struct keeper *k)
 
 	mount_timers(k, wd_now_ns(), &next);
 	agent_timers(k, wd_now_ns(), &next);
+	watch_timers(k, wd_now_ns(), &next);
+	agent_send_stats(k);
 	if (next != INT64_MAX) {
 		spec.it_value.tv_sec = next / 1000000000;
 		spec.it_value.tv_nsec = next % 1000000000;

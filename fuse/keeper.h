@@ -10,12 +10,15 @@
  *	keeper_agent.c     the connection to the agent: mounts announced, backing ids brokered
  *	keeper_server.c    one server of a mount: started, watched, replaced
  *	keeper_spawn.c, keeper_kernel.c, keeper_init.c   without state
+ *	keeper_watch.c     servers that hang
+ *	keeper_spawn.c, keeper_kernel.c, keeper_init.c, keeper_mountinfo.c   without state
  */
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "common/err.h"
+#include "common/keeper_stats.h"
 #include "common/proto.h"
 
 #define KEEPER_CLIENTS_MAX 64	     /* one more is refused at once */
@@ -73,6 +76,11 @@ struct mount {
 	struct source control, process;
 	pid_t pid; /* 0: none */
 	bool is_ready;
+	uint32_t server_version; /* of the protocol, from READY on */
+	/* keeper_watch.c */
+	bool is_hung; /* and is being killed for it */
+	int64_t alive_at_ns, ping_at_ns;
+	unsigned pings_unanswered;
 	unsigned restarts;     /* servers beyond the first */
 	unsigned young_deaths; /* in a row */
 	/* 0: not set. down_since_ns: no server has served well since */
@@ -121,8 +129,17 @@ struct keeper {
 	struct mount *mounts;
 	unsigned nmounts;
 
+	uint64_t stats[WD_KEEPER_STATS_COUNT];
+	bool is_stats_news; /* the agent has not been told */
+
 	struct wd_msg in, out;
 };
+
+static inline void keeper_count(struct keeper *k, enum wd_keeper_stat stat)
+{
+	k->stats[stat]++;
+	k->is_stats_news = true;
+}
 
 /* ---- keeper.c ---- */
 int source_watch(struct keeper *k, struct source *source, int fd,
@@ -163,6 +180,13 @@ void server_go(struct keeper *k, struct mount *m);
 /* Hands the server a new socket to the agent. Takes ownership of end. */
 void server_send_agent_sock(struct keeper *k, struct mount *m, int end);
 
+/* ---- keeper_watch.c ---- */
+/* A server was started, or got its GO. */
+void watch_start(struct keeper *k, struct mount *m);
+/* It answered a PING. */
+void watch_pong(struct mount *m);
+void watch_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next);
+
 /* ---- keeper_agent.c ---- */
 /* Connects unless that is done or under way. */
 int agent_connect(struct keeper *k, struct wd_err *err);
@@ -170,6 +194,8 @@ int agent_connect(struct keeper *k, struct wd_err *err);
 void agent_pump(struct keeper *k);
 /* A new server got one end; this is the other. Takes ownership. */
 void agent_replace_server(struct keeper *k, struct mount *m, int end);
+/* Sends the counters if they changed. */
+void agent_send_stats(struct keeper *k);
 void agent_mount_gone(struct keeper *k, struct mount *m);
 void agent_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next);
 void agent_on_inotify(struct keeper *k, struct source *source);

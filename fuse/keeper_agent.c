@@ -163,6 +163,18 @@ void agent_mount_gone(struct keeper *k, struct mount *m)
 	send_to_agent(k);
 }
 
+void agent_send_stats(struct keeper *k)
+{
+	if (k->agent_state != AGENT_CONNECTED || k->agent_version < 2 || !k->is_stats_news)
+		return;
+	k->is_stats_news = false;
+	wd_msg_start(&k->out, WD_MSG_KEEPER_STATS, ++k->next_id);
+	wd_put_u32(&k->out, WD_KEEPER_STATS_COUNT);
+	for (int i = 0; i < WD_KEEPER_STATS_COUNT; i++)
+		wd_put_u64(&k->out, k->stats[i]);
+	send_to_agent(k);
+}
+
 /* ---- what the agent sends ---- */
 
 /* The reason in an error reply, for a person. */
@@ -344,6 +356,7 @@ static void on_hello_reply(struct keeper *k)
 	k->agent_state = AGENT_CONNECTED;
 	k->agent_version = version;
 	k->agent_backoff_ns = 0;
+	k->is_stats_news = true;
 	wd_info("connected to the agent (%s)", build);
 	agent_pump(k);
 }

@@ -393,6 +393,7 @@ static void give_up(struct keeper *k, struct mount *m)
 		 "connection is aborted, and whoever uses it gets errors; unmount it",
 		m->target, (long long)(k->give_up_ns / (1000 * MS)));
 	m->state = MOUNT_LOST;
+	keeper_count(k, WD_KEEPER_give_ups);
 	if (m->pid > 0)
 		kill(m->pid, SIGKILL);
 }
@@ -404,6 +405,7 @@ static void restart(struct keeper *k, struct mount *m)
 
 	m->restart_at_ns = 0;
 	m->restarts++;
+	keeper_count(k, WD_KEEPER_server_restarts);
 	if (server_start(k, m, &err) == 0)
 		return;
 	wd_error("%s", err.msg);

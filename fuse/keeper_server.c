@@ -5,7 +5,8 @@
  * reaped when its pidfd says that it died. Whether another one follows, and when, keeper_mount.c
  * decides.
  *
- * A server is not trusted: all it may say is READY, once; for anything else it is killed.
+ * A server is not trusted: all it may say is READY, once, and that it is alive when it is asked;
+ * for anything else it is killed.
  */
 #include "fuse/keeper.h"
 
@@ -23,6 +24,15 @@
 #include "fuse/keeper_kernel.h"
 #include "fuse/keeper_spawn.h"
 
+/* The protocol version in a READY; 0: it is malformed. */
+static uint32_t ready_version(const struct wd_msg *m)
+{
+	struct wd_rd r = wd_rd_start(m);
+	uint32_t version = m->len == 0 ? 1 : wd_rd_u32(&r);
+
+	return wd_rd_done(&r) ? wd_proto_common(version) : 0;
+}
+
 static void on_control(struct keeper *k, struct source *source)
 {
 	struct mount *m = (struct mount *)((char *)source - offsetof(struct mount, control));
@@ -32,8 +42,13 @@ static void on_control(struct keeper *k, struct source *source)
 		return;
 	if (rc > 0) {
 		wd_msg_close_fds(&k->in);
-		if (k->in.type == WD_MSG_READY && k->in.len == 0 && !m->is_ready) {
+		if (k->in.type == (WD_MSG_PING | WD_MSG_REPLY) && k->in.len == 0 && m->is_ready) {
+			watch_pong(m);
+			return;
+		}
+		if (k->in.type == WD_MSG_READY && !m->is_ready && ready_version(&k->in)) {
 			m->is_ready = true;
+			m->server_version = ready_version(&k->in);
 			mount_server_ready(k, m);
 			return;
 		}
@@ -60,7 +75,7 @@ static void on_process(struct keeper *k, struct source *source)
 	if (waitpid(pid, &status, WNOHANG) != pid)
 		return;
 	if (WIFSIGNALED(status)) {
-		was_killed = is_from_outside(WTERMSIG(status));
+		was_killed = is_from_outside(WTERMSIG(status)) && !m->is_hung;
 		if (m->state != MOUNT_ENDING)
 			wd_warn("the FUSE server %d of '%s' was ended by signal %d (%s)", (int)pid,
 				m->target, WTERMSIG(status), strsignal(WTERMSIG(status)));
@@ -114,6 +129,7 @@ int server_start(struct keeper *k, struct mount *m, struct wd_err *err)
 		return rc;
 	m->started_at_ns = wd_now_ns();
 	m->is_ready = false;
+	watch_start(k, m);
 	rc = source_watch(k, &m->process, pidfd, on_process, err);
 	if (rc == 0) {
 		wd_steal_fd(&pidfd);
@@ -139,6 +155,9 @@ void server_go(struct keeper *k, struct mount *m)
 	rc = wd_msg_send(m->control.fd, &k->out, MSG_DONTWAIT);
 	if (rc < 0)
 		return; /* it is dying */
+	watch_start(k, m);
+	if (m->restarts > 0)
+		keeper_count(k, WD_KEEPER_takeovers);
 	if (m->restarts > 0 && m->has_resend) {
 		rc = kernel_resend(m->fuse_fd);
 		if (rc < 0)

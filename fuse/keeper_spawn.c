@@ -28,6 +28,10 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/proto.h"
+
+#define STRING_OF(x) #x
+#define STRING(x) STRING_OF(x)
 
 #define FD_SAFE 64 /* above the fixed numbers: where descriptors wait to be put in their places */
 
@@ -129,7 +133,9 @@ static char **server_environment(void)
 
 static void become_server(const struct spawn *spawn, int program)
 {
-	static char *const argv[] = {"warpdrive-fuse", NULL};
+	/* a server of protocol version 1 does not look at it */
+	static char protocol[] = "--protocol=" STRING(WD_PROTO_VERSION);
+	static char *const argv[] = {"warpdrive-fuse", protocol, NULL};
 	sigset_t none;
 
 	program = fcntl(program, F_DUPFD_CLOEXEC, FD_SAFE);

@@ -51,6 +51,20 @@ static void put_mount(FILE *f, const struct mount *m)
 		state_names[m->state], (int)m->pid, m->restarts, m->backings, m->major, m->minor);
 }
 
+static void put_counters(FILE *f, const struct keeper *k)
+{
+	static const char *const names[] = {
+#define S(name, help) #name,
+		WD_KEEPER_STATS(S)
+#undef S
+	};
+
+	for (int i = 0; i < WD_KEEPER_STATS_COUNT; i++)
+		fprintf(f, "%c\"%s\":%llu", i == 0 ? '{' : ',', names[i],
+			(unsigned long long)k->stats[i]);
+	fputc('}', f);
+}
+
 int status_memfd(const struct keeper *k, struct wd_err *err)
 {
 	int fd = memfd_create("warpdrive-status", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -66,8 +80,10 @@ int status_memfd(const struct keeper *k, struct wd_err *err)
 	}
 	fprintf(f, "{\"version\":");
 	put_string(f, WD_VERSION);
-	fprintf(f, ",\"pid\":%d,\"agent\":\"%s\",\"mounts\":[", (int)getpid(),
+	fprintf(f, ",\"pid\":%d,\"agent\":\"%s\",\"counters\":", (int)getpid(),
 		k->agent_state == AGENT_CONNECTED ? "connected" : "away");
+	put_counters(f, k);
+	fprintf(f, ",\"mounts\":[");
 	for (const struct mount *m = k->mounts; m; m = m->next) {
 		put_mount(f, m);
 		if (m->next)

@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -28,6 +29,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "fuse/fuse_abi.h"
 #include "fuse/keeper_spawn.h"
@@ -45,6 +47,8 @@ struct server server;
 
 /* guarded by server.lock: how far the take-over is */
 static enum { STAGE_WAITING, STAGE_ASKING, STAGE_SERVING } stage;
+static bool has_predecessor;
+static bool is_ping_known; /* by the keeper */
 static int nthreads; /* that have begun: their system calls for that are behind them */
 
 #ifdef WD_COVERAGE
@@ -76,6 +80,16 @@ void server_note_activity(void)
 		arm_timer();
 }
 
+static bool is_serving(void)
+{
+	bool is;
+
+	wd_lock(&server.lock);
+	is = stage == STAGE_SERVING;
+	wd_unlock(&server.lock);
+	return is;
+}
+
 static void on_timer(void)
 {
 	static uint64_t seen;
@@ -85,7 +99,7 @@ static void on_timer(void)
 		return;
 	atomic_store(&server.is_timer_armed, false);
 	now = atomic_load(&server.activity);
-	if (now != seen) {
+	if (now != seen || !is_serving()) {
 		seen = now;
 		if (!atomic_exchange(&server.is_timer_armed, true))
 			arm_timer();
@@ -201,17 +215,53 @@ __attribute__((format(printf, 2, 0))) static void log_libfuse(
 
 /* ---- threads ---- */
 
+static void enter(int next)
+{
+	wd_lock(&server.lock);
+	stage = next;
+	wd_cond_broadcast(&server.changed);
+	wd_unlock(&server.lock);
+}
+
+/* What the predecessor left is settled before anything new is received. It may have to wait for the
+ * agent, so it is not the main thread's, which answers the keeper. */
+static void *take_over(void *unused)
+{
+	if (has_predecessor) {
+		open_recover();
+		loop_replay();
+	}
+	enter(STAGE_SERVING);
+	return loop_run(unused);
+}
+
+/* The first threads are those that are watched. */
+static const struct {
+	void *(*run)(void *);
+	int stage; /* from which on */
+	int count;
+} threads[] = {
+	{agent_run, STAGE_ASKING, REPLY_THREADS},
+	{take_over, STAGE_ASKING, 1},
+	{loop_run, STAGE_SERVING, LOOP_THREADS - 1},
+	{agent_run_invals, STAGE_ASKING, 1},
+};
+
 static void *run_when_started(void *arg)
 {
-	void *(*run)(void *) = (void *(*)(void *))arg;
+	unsigned number, i = 0;
+	(void)arg;
 
 	wd_lock(&server.lock);
-	nthreads++;
+	number = (unsigned)nthreads++;
+	for (unsigned n = number; n >= (unsigned)threads[i].count; i++)
+		n -= (unsigned)threads[i].count;
 	wd_cond_broadcast(&server.changed);
-	while (stage < (run == loop_run ? STAGE_SERVING : STAGE_ASKING))
+	while ((int)stage < threads[i].stage)
 		wd_cond_wait(&server.changed, &server.lock);
 	wd_unlock(&server.lock);
-	return run(NULL);
+	beat_enter(number);
+	return threads[i].run(NULL);
 }
 
 static int start_threads(struct wd_err *err)
@@ -223,12 +273,9 @@ static int start_threads(struct wd_err *err)
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	for (int i = 0; rc == 0 && i < n; i++) {
-		void *(*run)(void *) = i < REPLY_THREADS		  ? agent_run
-				       : i < REPLY_THREADS + LOOP_THREADS ? loop_run
-									  : agent_run_invals;
 		pthread_t thread;
 
-		rc = pthread_create(&thread, &attr, run_when_started, (void *)run);
+		rc = pthread_create(&thread, &attr, run_when_started, NULL);
 		if (rc == 0)
 			pthread_detach(thread);
 	}
@@ -312,7 +359,12 @@ static int set_up(struct wd_err *err)
 /* Waits for GO. A socket to the agent that comes before it simply takes its place. */
 static void wait_for_go(struct wd_msg *m)
 {
+	if (WD_FAULT("server.mute"))
+		for (;;)
+			poll(NULL, 0, -1);
 	wd_msg_start(m, WD_MSG_READY, 0);
+	if (is_ping_known)
+		wd_put_u32(m, WD_PROTO_VERSION);
 	if (wd_msg_send(SERVER_FD_CONTROL, m, 0) < 0)
 		server_exit(1);
 	while (wd_msg_recv(SERVER_FD_CONTROL, m, 0) > 0) {
@@ -329,25 +381,13 @@ static void wait_for_go(struct wd_msg *m)
 	server_exit(1); /* the keeper died before anything was begun */
 }
 
-static void enter(int next)
+static void answer_ping(struct wd_msg *m)
 {
-	wd_lock(&server.lock);
-	stage = next;
-	wd_cond_broadcast(&server.changed);
-	wd_unlock(&server.lock);
-}
-
-/* What the predecessor left is settled before anything new is received. */
-static void take_over(void)
-{
-	uint32_t before = atomic_fetch_add(&server.mm.header->generation, 1);
-
-	enter(STAGE_ASKING);
-	if (before > 0) {
-		open_recover();
-		loop_replay();
-	}
-	enter(STAGE_SERVING);
+	if (!beat_is_alive())
+		return;
+	wd_msg_start_reply(m, WD_MSG_PING, m->id, 0);
+	if (wd_msg_send(SERVER_FD_CONTROL, m, MSG_DONTWAIT) < 0)
+		wd_debug("the keeper does not take an answer");
 }
 
 static void on_control(struct wd_msg *m, struct pollfd *control)
@@ -363,6 +403,8 @@ static void on_control(struct wd_msg *m, struct pollfd *control)
 	}
 	sock = wd_msg_take_fd(m, 0);
 	wd_msg_close_fds(m);
+	if (m->type == WD_MSG_PING)
+		answer_ping(m);
 	if (m->type == WD_MSG_AGENT_SOCK && sock >= 0)
 		agent_replace(sock);
 	else if (sock >= 0)
@@ -403,6 +445,9 @@ int main(int argc, char **argv)
 		puts("warpdrive-fuse " WD_VERSION);
 		return 0;
 	}
+	/* version 1 would take a READY with a body for nonsense, and it sends no PING */
+	is_ping_known = WD_PROTO_VERSION >= 2 && argc > 1 &&
+			strncmp(argv[1], "--protocol=", 11) == 0 && atoi(argv[1] + 11) >= 2;
 #ifdef WD_COVERAGE
 	signal(SIGTERM, on_term);
 #endif
@@ -412,6 +457,7 @@ int main(int argc, char **argv)
 		server_exit(1);
 	}
 	wait_for_go(&m);
-	take_over();
+	has_predecessor = atomic_fetch_add(&server.mm.header->generation, 1) > 0;
+	enter(STAGE_ASKING);
 	serve(&m);
 }

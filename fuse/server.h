@@ -11,6 +11,7 @@
  *	server_open.c     open and release
  *	server_read.c     read
  *	server_ops.c      all other operations
+ *	server_beat.c     says whether the threads move
  *	server_data.c     cache files and live maps; buffers
  *	server_seccomp.c  the allow-list
  *	server_misbehave.c  for tests: what the allow-list is there to stop
@@ -41,6 +42,7 @@
 
 #define LOOP_THREADS 4
 #define REPLY_THREADS 2
+#define BEAT_THREADS (LOOP_THREADS + REPLY_THREADS)
 #define READ_MAX (1u << 20) /* bytes of the largest READ: max_pages of keeper_init.c */
 #define FILE_BUCKETS 4096   /* power of two */
 #define INVALS_MAX 64	    /* names that wait to be dropped; more are left to their TTL */
@@ -253,6 +255,15 @@ int buffers_init(struct wd_err *err);
 void *buffer_get(size_t size);
 void buffer_put(void *buffer);
 void buffers_trim(void);
+
+/* ---- server_beat.c ---- */
+/* The calling thread is number `thread` of those that are watched, or beyond them. */
+void beat_enter(unsigned thread);
+/* It begins a piece of work; it waits for others. Nothing for threads that are not watched. */
+void beat_work(void);
+void beat_wait(void);
+/* False when one of them is at the same work as at the call before. Main thread. */
+bool beat_is_alive(void);
 
 /* ---- server_seccomp.c ---- */
 int seccomp_install(struct wd_err *err);

@@ -85,7 +85,9 @@ static void send_first(void) WD_REQUIRES(server.lock)
 	if (is_owned)
 		free(out);
 	encode(&m, &copy);
+	beat_wait();
 	rc = wd_msg_send(SERVER_FD_AGENT, &m, copy.type == WD_MSG_HINT ? MSG_DONTWAIT : 0);
+	beat_work();
 	if (rc < 0 && rc != -EPIPE && rc != -EAGAIN)
 		wd_error("send a message of type %u to the agent: %s", copy.type, strerror(-rc));
 	wd_lock(&server.lock);
@@ -347,7 +349,8 @@ void *agent_run(void *unused)
 	for (;;) {
 		generation = server.generation;
 		wd_unlock(&server.lock);
-		while ((rc = wd_msg_recv(SERVER_FD_AGENT, m, 0)) > 0) {
+		while (beat_wait(), (rc = wd_msg_recv(SERVER_FD_AGENT, m, 0)) > 0) {
+			beat_work();
 			server_note_activity();
 			on_message(m);
 		}

@@ -13,6 +13,7 @@
 #include "fuse/server.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -177,6 +178,7 @@ static void dispatch(uint32_t slot, size_t len, bool is_repeat)
 	struct fuse_buf buf = {.mem = h, .size = len};
 	struct op *op = &server.ops[slot];
 
+	beat_work();
 	server_note_activity();
 	switch (h->opcode) {
 	case ABI_OP_FORGET:
@@ -230,15 +232,22 @@ static void on_read_error(int code)
 void *loop_run(void *unused)
 {
 	for (;;) {
-		uint32_t slot = slot_get();
+		uint32_t slot;
 		ssize_t n;
 
+		beat_wait();
+		slot = slot_get();
 		slot_prepare(slot);
 		while ((n = read(SERVER_FD_FUSE, wd_mm_request(&server.mm, slot),
 				server.mm.slot_size)) < 0)
 			on_read_error(errno);
 		if (WD_FAULT("server.die"))
 			server_exit(1);
+		if (WD_FAULT("server.hang")) {
+			beat_work();
+			for (;;)
+				poll(NULL, 0, -1);
+		}
 		if ((size_t)n < sizeof(struct abi_in_header) || header_of(slot)->len != (size_t)n) {
 			wd_error("the kernel sent a request of %zd bytes that says otherwise", n);
 			slot_put(slot);

@@ -90,6 +90,9 @@ json_t *ctl_status_merge(const json_t *agent, const json_t *keeper)
 	json_object_del(out, "pid");
 	json_object_set_new(out, "agent", identity(agent));
 	json_object_set_new(out, "keeper", identity(keeper));
+	if (json_object_get(keeper, "counters"))
+		json_object_set(json_object_get(out, "keeper"), "counters",
+			json_object_get(keeper, "counters"));
 	if (!json_is_array(mounts)) {
 		mounts = json_array();
 		json_object_set_new(out, "mounts", mounts);
@@ -197,6 +200,31 @@ static void print_cache(const json_t *merged, FILE *out)
 			: "");
 }
 
+/* What happened to the servers, as far as anything did. */
+static void print_counters(const json_t *merged, FILE *out)
+{
+	const json_t *counters = json_object_get(json_object_get(merged, "keeper"), "counters");
+	bool is_first = true;
+	const char *name;
+	json_t *value;
+
+	json_object_foreach((json_t *)(uintptr_t)counters, name, value)
+	{
+		char words[64];
+
+		if (json_integer_value(value) == 0)
+			continue;
+		snprintf(words, sizeof(words), "%s", name);
+		for (char *p = words; *p; p++)
+			*p = *p == '_' ? ' ' : *p;
+		fprintf(out, "%s%s %lld", is_first ? "keeper: " : ", ", words,
+			(long long)json_integer_value(value));
+		is_first = false;
+	}
+	if (!is_first)
+		fputc('\n', out);
+}
+
 void ctl_status_print(const json_t *merged, FILE *out)
 {
 	print_mounts(merged, out);
@@ -204,6 +232,7 @@ void ctl_status_print(const json_t *merged, FILE *out)
 	print_datasets(merged, out);
 	fputc('\n', out);
 	print_cache(merged, out);
+	print_counters(merged, out);
 }
 
 /* ---- the subcommand ---- */

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Servers that live and do not serve (mount_fixture.h). Under load a short --server-timeout may hit a
+ * server that is merely slow: that is right, too, so nothing here counts kills from above.
+ */
+#include "fuse/test/mount_fixture.h"
+
+/* long enough for a server to start in, on a busy machine */
+#ifdef WD_SANITIZED
+#define SHORT "5s"
+#else
+#define SHORT "800ms"
+#endif
+
+static long counter(const char *name)
+{
+	char key[64];
+
+	snprintf(key, sizeof(key), "\"%s\":", name);
+	return status_number(key);
+}
+
+static void a_stopped_server_is_replaced(void **state)
+{
+	struct reader r;
+	pid_t pid;
+
+	restart_with(NULL, "--server-timeout", SHORT);
+	do_mount("{}");
+	pid = server_pid();
+	kill(pid, SIGSTOP);
+	start_reader(&r, complete);
+	join_reader(&r);
+	assert_int_not_equal(server_pid(), pid);
+	assert_true(counter("watchdog_kills") >= 1);
+	assert_true(counter("takeovers") >= 1);
+	set_auto();
+	assert_reads_right(cold);
+	do_umount();
+}
+
+/* It is stopped while it holds requests, again and again. */
+static void readers_outlive_servers_that_are_stopped(void **state)
+{
+	struct fake_file *files[] = {cold, late, direct, bytes};
+	struct reader readers[4];
+	long before = 0;
+
+	restart_with(NULL, "--server-timeout", SHORT);
+	do_mount("{}");
+	for (int i = 0; i < 4; i++)
+		start_reader(&readers[i], files[i]);
+	for (int i = 0; i < 2; i++) {
+		pid_t pid;
+
+		while ((pid = server_pid()) <= 0)
+			usleep(1000);
+		kill(pid, SIGSTOP);
+		while (counter("watchdog_kills") <= before)
+			usleep(5000);
+		before = counter("watchdog_kills");
+	}
+	set_auto();
+	fake_fill(cold, 0, cold->size);
+	fake_fill(late, 0, late->size);
+	for (int i = 0; i < 4; i++)
+		join_reader(&readers[i]);
+	do_umount();
+}
+
+static void parked_requests_are_no_hang(void **state)
+{
+	pid_t pid;
+	struct reader r;
+
+	restart_with(NULL, "--server-timeout", "4s");
+	do_mount("{}");
+	pid = server_pid();
+	start_reader(&r, cold);
+	fake_wait(&fake.parked_ensures, 1);
+	usleep(5500000); /* what is shown is that nothing happens in more than the time-out */
+	assert_int_equal(server_pid(), pid);
+	set_auto();
+	fake_fill(cold, 0, cold->size);
+	join_reader(&r);
+}
+
+#ifdef WD_FAULTS
+
+/* The main thread is well; a thread that received a request is not. */
+static void a_server_whose_receiving_thread_hangs_is_replaced(void **state)
+{
+	keeper_options[0] = "--server-timeout";
+	keeper_options[1] = SHORT;
+	restart_with_faults("server.hang=@5");
+	do_mount("{}");
+	set_auto();
+	/* each server loses a thread at its fifth request, and the next one answers that */
+	assert_reads_right(late);
+	assert_true(counter("watchdog_kills") >= 1);
+	do_umount();
+}
+
+static void a_mount_whose_server_never_gets_ready_fails(void **state)
+{
+	struct wd_err err = WD_ERR_INIT;
+
+	keeper_options[0] = "--server-timeout";
+	keeper_options[1] = "200ms";
+	restart_with_faults("server.mute=0");
+	assert_true(ask_mount(target, "{}", &err) < 0);
+	assert_non_null(strstr(err.msg, "does not start"));
+	assert_true(counter("watchdog_kills") >= 1);
+}
+
+#endif
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		PLAIN(a_stopped_server_is_replaced),
+		PLAIN(readers_outlive_servers_that_are_stopped),
+		PLAIN(parked_requests_are_no_hang),
+#ifdef WD_FAULTS
+		PLAIN(a_server_whose_receiving_thread_hangs_is_replaced),
+		PLAIN(a_mount_whose_server_never_gets_ready_fails),
+#endif
+	};
+
+	return run_fixture(tests, sizeof(tests) / sizeof(tests[0]));
+}
