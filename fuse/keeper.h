@@ -64,7 +64,7 @@ struct mount {
 
 	int fuse_fd, info_fd, tables_fd;
 	unsigned major, minor;
-	bool is_mounted, has_resend;
+	bool is_mounted;
 	uint32_t backings; /* registered ids */
 
 	enum link_state link;

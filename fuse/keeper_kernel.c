@@ -263,13 +263,6 @@ int kernel_abort(unsigned major, unsigned minor, struct wd_err *err)
 	return 0;
 }
 
-int kernel_resend(int fuse_fd)
-{
-	struct abi_out_header notify = {.len = sizeof(notify), .error = ABI_NOTIFY_RESEND};
-
-	return write(fuse_fd, &notify, sizeof(notify)) < 0 ? -errno : 0;
-}
-
 int kernel_backing_open(int fuse_fd, int fd, struct wd_err *err)
 {
 	struct abi_backing_map map = {.fd = fd};

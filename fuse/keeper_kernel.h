@@ -32,8 +32,6 @@ int kernel_umount(const char *target, unsigned major, unsigned minor, struct wd_
 bool kernel_is_disconnected(int fuse_fd);
 /* Ends the connection of device major:minor: all who wait in it get an error. */
 int kernel_abort(unsigned major, unsigned minor, struct wd_err *err);
-/* Asks for all unanswered requests once more. */
-int kernel_resend(int fuse_fd);
 /* Registers fd, which must be a regular file; returns the backing id or -errno. */
 int kernel_backing_open(int fuse_fd, int fd, struct wd_err *err);
 int kernel_backing_close(int fuse_fd, uint32_t backing_id, struct wd_err *err);

@@ -212,7 +212,6 @@ static int mount_in_kernel(struct keeper *k, struct mount *m, struct wd_err *err
 		return rc;
 	if (k->is_resend_off)
 		info.has_resend = 0;
-	m->has_resend = info.has_resend;
 	m->info_fd = wd_mm_info_create(&info, err);
 	if (m->info_fd < 0)
 		return m->info_fd;

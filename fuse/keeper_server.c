@@ -146,24 +146,16 @@ int server_start(struct keeper *k, struct mount *m, struct wd_err *err)
 	return 0;
 }
 
-/* Only one server of a mount lives at a time, so its predecessor is reaped already. */
+/* Only one server of a mount lives at a time, so its predecessor is reaped already, and this one may ask the
+ * kernel to resend what is unanswered. */
 void server_go(struct keeper *k, struct mount *m)
 {
-	int rc;
-
 	wd_msg_start(&k->out, WD_MSG_GO, 0);
-	rc = wd_msg_send(m->control.fd, &k->out, MSG_DONTWAIT);
-	if (rc < 0)
+	if (wd_msg_send(m->control.fd, &k->out, MSG_DONTWAIT) < 0)
 		return; /* it is dying */
 	watch_start(k, m);
 	if (m->restarts > 0)
 		keeper_count(k, WD_KEEPER_takeovers);
-	if (m->restarts > 0 && m->has_resend) {
-		rc = kernel_resend(m->fuse_fd);
-		if (rc < 0)
-			wd_warn("ask the kernel to resend the requests of '%s': %s", m->target,
-				strerror(-rc));
-	}
 }
 
 void server_send_agent_sock(struct keeper *k, struct mount *m, int end)

@@ -260,9 +260,26 @@ void *loop_run(void *unused)
 
 /* ---- taking over ---- */
 
+/* The kernel gives out again whatever is unanswered. */
+static bool ask_to_resend(void)
+{
+	struct abi_out_header notify = {.len = sizeof(notify), .error = ABI_NOTIFY_RESEND};
+
+	if (!server.info.has_resend)
+		return false;
+	if (write(SERVER_FD_FUSE, &notify, sizeof(notify)) == (ssize_t)sizeof(notify))
+		return true;
+	wd_warn("ask the kernel to resend requests: %s", strerror(errno));
+	return false;
+}
+
+/* The requests that the predecessor owed come from the kernel where it resends, else from the slots: never
+ * from both. A request that was resent has another unique, so that the answer to its copy in a slot counts for
+ * nothing, and with each server that dies there would be one copy more of all that waits for the agent. */
 void loop_replay(void)
 {
 	uint32_t n = server.mm.nslots, replayed = 0;
+	bool is_resent = ask_to_resend();
 
 	/* first the list of free slots: replaying frees more */
 	wd_lock(&server.slot_lock);
@@ -278,9 +295,9 @@ void loop_replay(void)
 		uint32_t slot = cooling[i], len = header_of(slot)->len;
 
 		warm[slot] = true;
-		if (len < sizeof(struct abi_in_header) || len > server.mm.slot_size)
-			slot_put(slot); /* the predecessor was waiting in read(2), or the slot is
-					   broken */
+		/* the predecessor was waiting in read(2), or the slot is broken */
+		if (is_resent || len < sizeof(struct abi_in_header) || len > server.mm.slot_size)
+			slot_put(slot);
 		else
 			dispatch(slot, len, true);
 	}

@@ -128,6 +128,52 @@ static void readers_outlive_many_servers_without_resend(void **state)
 	readers_outlive_many_servers(state);
 }
 
+static void *run_page_reader(void *arg)
+{
+	unsigned char page[4096];
+	int fd = open_file("cold");
+
+	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM); /* one request, and no read-ahead */
+	*(bool *)arg = fd >= 0 && pread(fd, page, sizeof(page), 4096) == (ssize_t)sizeof(page) &&
+		       is_right(cold, page, 4096, sizeof(page));
+	if (fd >= 0)
+		close(fd);
+	return NULL;
+}
+
+/* Once a request came from its slot and from the kernel as well, each of them was a copy for the next server,
+ * and after some kills all slots were full of copies. */
+static void what_waits_does_not_multiply_with_each_server(void **state)
+{
+	const unsigned kills = 8;
+	bool is_read_right = false;
+	pthread_t thread;
+	pid_t pid;
+
+	assert_int_equal(pthread_create(&thread, NULL, run_page_reader, &is_read_right), 0);
+	for (unsigned i = 0; i < kills; i++) {
+		fake_wait(&cold->ensures, i + 1);
+		pid = server_pid();
+		kill(pid, SIGKILL);
+		wait_for_new_server(pid);
+	}
+	fake_wait(&cold->ensures, kills + 1);
+	assert_lists_every_child_once(); /* what was sent again has been received before this */
+	assert_int_equal(fake_get(&cold->ensures), kills + 1);
+	set_auto();
+	fake_fill(cold, 0, cold->size);
+	pthread_join(thread, NULL);
+	assert_true(is_read_right);
+}
+
+static void what_waits_does_not_multiply_without_resend(void **state)
+{
+	restart_with(NULL, "--no-resend", NULL);
+	do_mount("{}");
+	what_waits_does_not_multiply_with_each_server(state);
+	do_umount();
+}
+
 #ifdef WD_FAULTS
 
 /* Each server dies in the window between an answer to OPEN and the note that it was given. */
@@ -291,7 +337,7 @@ static void *run_stat(void *arg)
 }
 
 /* All slots are parked and more requests wait; then the server dies, and the kernel sends all of
- * them again, beside those that the next one finds in the slots. */
+ * them again. */
 static void more_requests_than_slots_wait_their_turn(void **state)
 {
 	static pthread_t threads[MANY_THREADS];
@@ -328,6 +374,8 @@ int main(void)
 		MOUNTED(readers_outlive_the_server),
 		MOUNTED(open_files_outlive_the_server),
 		MOUNTED(readers_outlive_many_servers),
+		MOUNTED(what_waits_does_not_multiply_with_each_server),
+		PLAIN(what_waits_does_not_multiply_without_resend),
 #ifdef WD_FAULTS
 		PLAIN(handles_outlive_a_server_that_dies_in_open),
 		PLAIN(requests_outlive_a_server_that_dies_reading),
