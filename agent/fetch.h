@@ -44,6 +44,9 @@ struct fetch_wait {
 	 * callee closes it). -errno as in agent/origin.h: -ESTALE when the object has changed, -ENOENT when
 	 * it is gone. */
 	void (*cb)(struct fetch_wait *w, int status, int fd, const struct wd_err *err);
+	/* May be NULL. True once nobody takes the answer any more: then no bytes are read for it past the cache,
+	 * and cb comes with -ECANCELED. Any thread. */
+	bool (*is_gone)(const struct fetch_wait *w);
 	/* fetch.c's own */
 	uint32_t missing;
 	int64_t deadline_ns;

@@ -20,10 +20,15 @@ struct bytes_read {
 	struct bytes_read *next;
 };
 
-static void begin(struct bytes_read *r);
+/* A server that was killed asks again through its successor: what was still to be read for it would only be in
+ * the successor's way, the more the more often servers die. */
+static bool is_gone(const struct bytes_read *r)
+{
+	return r->wait->is_gone && r->wait->is_gone(r->wait);
+}
 
-/* Ends r: answers, gives its room to the next in line. */
-static void end(struct bytes_read *r, int status, const struct wd_err *err)
+/* Ends r: answers, and returns the next in line, which got its room. */
+static struct bytes_read *finish(struct bytes_read *r, int status, const struct wd_err *err)
 {
 	struct fetcher *fr = r->fetch->fetcher;
 	struct bytes_read *next;
@@ -45,8 +50,7 @@ static void end(struct bytes_read *r, int status, const struct wd_err *err)
 	r->wait->cb(r->wait, status, fd, err);
 	fetch_unref(r->fetch);
 	free(r);
-	if (next)
-		begin(next);
+	return next;
 }
 
 static int bytes_sink(void *arg, uint64_t offset, const void *data, size_t len)
@@ -54,6 +58,8 @@ static int bytes_sink(void *arg, uint64_t offset, const void *data, size_t len)
 	struct bytes_read *r = arg;
 	uint64_t at = offset - r->get.offset;
 
+	if (is_gone(r))
+		return -ECANCELED;
 	metric_add(METRIC_READ_ORIGIN, len);
 	metric_add(METRIC_UNCACHED_BYTES, len);
 	while (len > 0) {
@@ -70,28 +76,37 @@ static int bytes_sink(void *arg, uint64_t offset, const void *data, size_t len)
 	return 0;
 }
 
+static void begin(struct bytes_read *r);
+
 static void bytes_done(void *arg, int status, const struct wd_err *err)
 {
 	struct bytes_read *r = arg;
 
 	fetch_note_end(r->fetch, &(struct fetch_end){.status = status, .err = err});
-	end(r, status, err);
+	begin(finish(r, status, err));
 }
 
+static int try_begin(struct bytes_read *r, struct wd_err *err)
+{
+	if (is_gone(r))
+		return -ECANCELED;
+	r->fd = memfd_create("warpdrive-bytes", MFD_CLOEXEC);
+	if (r->fd < 0)
+		return wd_err_sys(err, errno, "read '%s' past the cache: memfd_create", r->fetch->name);
+	return fetcher_get(r->fetch->fetcher, dataset_origin(r->fetch->dataset), &r->get) < 0 ? -ECANCELED : 0;
+}
+
+/* Begins r, which has room; where that fails at once, the next. NULL: nothing to do. */
 static void begin(struct bytes_read *r)
 {
-	struct wd_err err = WD_ERR_INIT;
+	while (r) {
+		struct wd_err err = WD_ERR_INIT;
+		int rc = try_begin(r, &err);
 
-	r->fd = memfd_create("warpdrive-bytes", MFD_CLOEXEC);
-	if (r->fd < 0) {
-		int code = errno;
-
-		wd_err_sys(&err, code, "read '%s' past the cache: memfd_create", r->fetch->name);
-		end(r, -code, &err);
-		return;
+		if (rc == 0)
+			return;
+		r = finish(r, rc, &err);
 	}
-	if (fetcher_get(r->fetch->fetcher, dataset_origin(r->fetch->dataset), &r->get) < 0)
-		end(r, -ECANCELED, &err);
 }
 
 void bytes_read_start(struct fetch *f, struct fetch_wait *w)

@@ -175,6 +175,16 @@ void conn_drop(struct conn *c)
 	wd_unlock(&c->lock);
 }
 
+bool conn_is_gone(struct conn *c)
+{
+	bool is_gone;
+
+	wd_lock(&c->lock);
+	is_gone = c->is_closed || c->is_dropped;
+	wd_unlock(&c->lock);
+	return is_gone;
+}
+
 /* Hub thread. */
 static void conn_close(struct conn *c)
 {

@@ -46,6 +46,8 @@ void conn_set_version(struct conn *c, uint32_t version);
 void *conn_user(const struct conn *c);
 /* Ends it from this side; on_close follows on the hub thread. Any thread. */
 void conn_drop(struct conn *c);
+/* It was dropped, or the other side has ended it: nothing that is sent will arrive. Any thread. */
+bool conn_is_gone(struct conn *c);
 
 /* Any thread; never blocks. -EPIPE when closed, -ENOBUFS when dropped for not reading. */
 int conn_send(struct conn *c, struct wd_msg *m);

@@ -259,6 +259,13 @@ static void ensure_done(struct fetch_wait *w, int status, int fd, const struct w
 	request_free(q);
 }
 
+static bool ensure_is_gone(const struct fetch_wait *w)
+{
+	const struct request *q = (const struct request *)((const char *)w - offsetof(struct request, wait));
+
+	return conn_is_gone(q->conn);
+}
+
 static bool on_ensure(struct mount *mnt, struct conn *c, struct wd_msg *m)
 {
 	struct wd_rd r = wd_rd_start(m);
@@ -282,7 +289,8 @@ static bool on_ensure(struct mount *mnt, struct conn *c, struct wd_msg *m)
 	q->wait = (struct fetch_wait){.offset = offset,
 		.len = len,
 		.flags = flags & WD_ENSURE_BYTES ? FETCH_BYTES : 0,
-		.cb = ensure_done};
+		.cb = ensure_done,
+		.is_gone = ensure_is_gone};
 	fetch_ensure(q->fetch, &q->wait);
 	return true;
 }

@@ -161,10 +161,18 @@ static void answered(struct fetch_wait *w, int status, int fd, const struct wd_e
 }
 
 /* Reads a range through ensure; returns the status. */
+static bool is_reader_gone;
+
+static bool reader_is_gone(const struct fetch_wait *w)
+{
+	return is_reader_gone;
+}
+
 static int read_range(struct fetch *fetch, uint64_t offset, uint64_t len, unsigned flags, unsigned char *out,
 	bool *ret_is_cached)
 {
-	struct sleeper s = {.wait = {.offset = offset, .len = len, .flags = flags, .cb = answered}};
+	struct sleeper s = {.wait = {.offset = offset, .len = len, .flags = flags, .cb = answered,
+				    .is_gone = reader_is_gone}};
 	int fd;
 
 	wd_mutex_init(&s.lock);
@@ -386,6 +394,27 @@ static void bytes_can_be_had_without_the_cache_file(void **state)
 	stop(f);
 }
 
+static void nothing_is_read_past_the_cache_for_who_is_gone(void **state)
+{
+	struct fixture *f = *state;
+	unsigned char out[5000];
+	uint64_t before;
+
+	start(f, 0);
+	put_file(f, "big", SIZE, 0);
+	struct fetch *fetch = open_one(f, "big");
+
+	before = origin_bytes();
+	is_reader_gone = true;
+	assert_int_equal(read_range(fetch, 12345, 5000, FETCH_BYTES, out, NULL), -ECANCELED);
+	assert_int_equal(origin_bytes(), before);
+	is_reader_gone = false;
+	assert_int_equal(read_range(fetch, 12345, 5000, FETCH_BYTES, out, NULL), 0);
+	check(out, 12345, 5000, 0);
+	fetch_unref(fetch);
+	stop(f);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -397,6 +426,7 @@ int main(void)
 		T(a_full_cache_is_an_answer_for_those_who_want_only_it),
 		T(a_changed_object_is_stale_where_it_is_absent),
 		T(a_disk_error_is_read_past),
+		T(nothing_is_read_past_the_cache_for_who_is_gone),
 		T(bytes_can_be_had_without_the_cache_file),
 	};
 
