@@ -31,7 +31,7 @@
 #define YOUNG_NS (1000 * MS) /* a server that died before this age died young */
 #define RESTART_MIN_NS (10 * MS)
 #define RESTART_MAX_NS (5000 * MS)
-#define RESTART_KILLED_NS (100 * MS) /* at most, after SIGKILL: the fault is not the server's */
+#define RESTART_KILLED_NS (20 * MS) /* at most, after SIGKILL: the fault is not the server's */
 #define FIRST_TRIES 5		     /* a new mount whose server dies so often before READY fails */
 #define UNDO_NS (100 * MS)
 #define UNDO_TRIES 100
