@@ -7,11 +7,13 @@
 
 #include <errno.h>
 #include <ftw.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -144,6 +146,14 @@ static void run_plan(struct chaos *c)
 	}
 }
 
+/* Nobody else's mount namespace gets a copy of our mount, which would keep it alive after the umount. */
+static int private_mounts(struct wd_err *err)
+{
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return wd_err_sys(err, errno, "make a mount namespace (this program needs root)");
+	return 0;
+}
+
 static int make_directories(struct chaos *c, struct wd_err *err)
 {
 	const char *base = getenv("E2E_DIR");
@@ -266,7 +276,9 @@ int main(int argc, char **argv)
 	signal(SIGTERM, stop);
 	signal(SIGPIPE, SIG_IGN);
 	c->random = c->options.seed;
-	rc = set_up(c, &err);
+	rc = private_mounts(&err);
+	if (rc == 0)
+		rc = set_up(c, &err);
 	if (rc < 0)
 		fprintf(stderr, "e2e-chaos: %s\n", err.msg);
 	start = stats_now_us();
