@@ -13,7 +13,7 @@
  * A failure is what says that the endpoint is not there, or wants to be left alone: no connection, no
  * answer, 5xx, 429. Any other answer, a refusal too, shows that it is there.
  *
- * The wait before a probe is even over [half, whole] of 250 ms * 2^n, at most 2 s: that is also the
+ * The wait before a probe is even over [half, whole] of 250 ms * 2^n, at most 1 s: that is also the
  * most a reader loses after the end of an outage. A server that asks for more (Retry-After) gets it,
  * up to BREAKER_ASKED_MAX_MS.
  */
@@ -22,7 +22,7 @@
 
 #define BREAKER_FAILURES 8
 #define BREAKER_BASE_MS 250
-#define BREAKER_CAP_MS 2000
+#define BREAKER_CAP_MS 1000
 #define BREAKER_ASKED_MAX_MS 60000
 #define BREAKER_PROBE_MS 5000 /* a probe that takes longer no longer keeps others from probing */
 

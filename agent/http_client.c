@@ -420,6 +420,8 @@ int http_call(struct http_site *s, struct http_call *call, struct wd_err *err)
 			continue;
 		if (verdict != HTTP_RETRY || !wait_for_next(c, s))
 			break;
+		wd_debug("%s '%s%s': %s: trying again", call->doing, s->base.url,
+			call->request.key ? call->request.key : "", text);
 		snprintf(c->last, sizeof(c->last), "%s", text);
 	}
 	if (verdict == HTTP_OK) {

@@ -72,7 +72,7 @@ static void answer_closes_it_whoever_asked(void **state)
 
 static void probes_that_fail_come_less_often_up_to_the_cap(void **state)
 {
-	static const int64_t least_ms[] = {250, 500, 1000, 1000, 1000};
+	static const int64_t least_ms[] = {250, 500, 500, 500, 500};
 	struct breaker b;
 	int64_t now = 125 * MS, at;
 

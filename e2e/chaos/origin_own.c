@@ -154,12 +154,22 @@ static char *list(const char *dir)
 	return text;
 }
 
+/* As web servers do for a directory that is asked for without "/". Takes the path. */
+static enum MHD_Result redirect(struct MHD_Connection *conn, char *path)
+{
+	struct MHD_Response *r = MHD_create_response_from_buffer(0, "", MHD_RESPMEM_PERSISTENT);
+
+	MHD_add_response_header(r, "Location", path);
+	free(path);
+	return answer(conn, 301, r);
+}
+
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const char *url,
 	const char *method, const char *version, const char *data, size_t *data_len, void **state)
 {
 	unsigned stall = atomic_load(&control->stall_ms);
 	size_t len = strlen(url);
-	char *listing;
+	char *listing, *slashed = NULL;
 	int file;
 
 	atomic_fetch_add(&control->requests, 1);
@@ -173,6 +183,11 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
 			       : answer_text(conn, 404, "text/plain", strdup("no such directory\n"));
 	}
 	file = content_find(url + 1);
+	if (file < 0 && asprintf(&slashed, "%s/", url) > 0 && (listing = list(slashed + 1))) {
+		free(listing);
+		return redirect(conn, slashed);
+	}
+	free(slashed);
 	return file < 0 ? answer_text(conn, 404, "text/plain", strdup("no such file\n"))
 			: serve_file(conn, (uint32_t)file);
 }
