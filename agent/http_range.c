@@ -239,7 +239,7 @@ void http_answer_line(struct http_answer *a, const char *line, size_t len)
 	else if (IS("x-amz-bucket-region"))
 		set_text(a->region, sizeof(a->region), v, vlen);
 	else if (IS("Content-Encoding"))
-		a->is_encoded = vlen > 0 && !(vlen == 8 && strncasecmp(v, "identity", 8) == 0);
+		a->is_encoded |= vlen > 0 && !(vlen == 8 && strncasecmp(v, "identity", 8) == 0);
 #undef IS
 }
 
