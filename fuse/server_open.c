@@ -446,6 +446,8 @@ void open_answered(uint64_t id, struct wd_msg *m)
 	struct file *f;
 	bool is_reopen;
 
+	if (m->type != (WD_MSG_OPEN | WD_MSG_REPLY))
+		return;
 	wd_lock(&server.lock);
 	f = server.buckets[id >> 48 & (FILE_BUCKETS - 1)];
 	while (f && !(f->is_asking && f->out.id == id))
@@ -457,7 +459,7 @@ void open_answered(uint64_t id, struct wd_msg *m)
 		link_remove(&f->out.link);
 	}
 	wd_unlock(&server.lock);
-	if (!f || m->type != (WD_MSG_OPEN | WD_MSG_REPLY))
+	if (!f)
 		return;
 	if (is_reopen)
 		on_reopened(f, m);
@@ -501,8 +503,10 @@ void open_recover(void)
 void open_ask_all_locked(void)
 {
 	inodes_each(&server.inodes, ask_again);
+	/* those that no open inode stands for: first opens, and a REOPEN whose file was closed
+	 * meanwhile, behind which a new open may wait */
 	for (uint32_t i = 0; i < FILE_BUCKETS; i++)
 		for (struct file *f = server.buckets[i]; f; f = f->next)
-			if (f->is_asking && !f->is_reopen)
-				agent_ask_file_locked(f, 0);
+			if (f->is_asking && link_is_empty(&f->out.link))
+				agent_ask_file_locked(f, f->is_reopen ? WD_OPEN_REOPEN : 0);
 }
