@@ -26,9 +26,11 @@
 #include <unistd.h>
 
 #include "agent/check.h"
+#include "agent/holder.h"
 #include "agent/http.h"
 #include "agent/mount.h"
 #include "agent/status.h"
+#include "common/hold.h"
 #include "common/log.h"
 
 #define JOB_QUEUE 8192
@@ -75,6 +77,12 @@ static bool on_message(void *arg, struct conn *c, struct wd_msg *m)
 	if (role == 0)
 		return on_hello(a, c, m);
 	if (role == WD_ROLE_KEEPER) {
+		if (m->type == WD_MSG_HOLDINGS) {
+			holder_begin(a->holder, c);
+			return true;
+		}
+		if (wd_hold_takes(m->type))
+			return holder_message(a->holder, c, m);
 		if (m->type & WD_MSG_REPLY)
 			return keeper_link_reply(a->keeper, m);
 		if (m->type == WD_MSG_MOUNT_ADD)
@@ -99,7 +107,6 @@ static bool on_message(void *arg, struct conn *c, struct wd_msg *m)
 static void on_close(void *arg, struct conn *c)
 {
 	struct agent *a = arg;
-	bool is_idle;
 
 	if (conn_user(c)) {
 		mount_on_server_gone(conn_user(c), c);
@@ -110,10 +117,28 @@ static void on_close(void *arg, struct conn *c)
 	if (!a->keeper)
 		return; /* agent_close has freed it already */
 	keeper_link_detach(a->keeper, c);
+	holder_lost(a->holder, c);
 	wd_lock(&a->lock);
-	is_idle = !a->mounts;
+	a->had_mount = true; /* a keeper came and went */
 	wd_unlock(&a->lock);
-	if (is_idle && a->exits_when_idle)
+	agent_stop_if_idle(a);
+}
+
+static void on_timer(void *arg)
+{
+	struct agent *a = arg;
+
+	holder_tick(a->holder);
+}
+
+void agent_stop_if_idle(struct agent *a)
+{
+	bool is_idle;
+
+	wd_lock(&a->lock);
+	is_idle = !a->mounts && a->had_mount;
+	wd_unlock(&a->lock);
+	if (is_idle && a->exits_when_idle && holder_count(a->holder) == 0)
 		hub_stop(a->hub);
 }
 
@@ -126,9 +151,13 @@ static void *wait_for_signal(void *arg)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
-	if (sigwait(&set, &sig) == 0) {
+	while (sigwait(&set, &sig) == 0) {
+		int old;
+
 		wd_info("ending: signal %d", sig);
-		hub_stop(a->hub);
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old); /* not under a lock */
+		holder_leave(a->holder);
+		pthread_setcancelstate(old, NULL);
 	}
 	return NULL;
 }
@@ -145,7 +174,7 @@ static int agent_open(struct agent *a, struct wd_err *err)
 		.damaged_arg = a,
 		.scrub_bytes_per_s = (uint64_t)s->scrub_rate,
 		.scrub_interval_ms = s->scrub_interval};
-	struct hub_handlers handlers = {on_message, on_close, a};
+	struct hub_handlers handlers = {on_message, on_close, on_timer, a};
 	char path[4096];
 	int rc;
 
@@ -166,7 +195,8 @@ static int agent_open(struct agent *a, struct wd_err *err)
 	a->jobs = jobs_new((unsigned)s->metadata_workers, JOB_QUEUE);
 	a->control = jobs_new(CONTROL_THREADS, CONTROL_QUEUE);
 	a->keeper = keeper_link_new();
-	if (!a->tree || !a->fetcher || !a->jobs || !a->control || !a->keeper)
+	a->holder = holder_new(a);
+	if (!a->tree || !a->fetcher || !a->jobs || !a->control || !a->keeper || !a->holder)
 		return wd_err_set(err, ENOMEM, "out of memory");
 	if (s->http_listen && s->http_listen[0]) {
 		rc = http_start(a, s->http_listen, &a->http, err);
@@ -193,6 +223,7 @@ static void agent_close(struct agent *a)
 	origins_stop();
 	hub_free(a->hub);
 	keeper_link_free(a->keeper);
+	holder_free(a->holder);
 	store_close(a->store);
 	fetcher_free(a->fetcher);
 	tree_free(a->tree);

@@ -4,7 +4,7 @@
 /*
  * The agent as a whole: what its parts share.
  *
- * Lock order, outermost first: agent->lock, mount->lock; hub, conn, tree, dataset, fetcher, fetch,
+ * Lock order, outermost first: agent->lock, mount->lock; holder->lock, conn->lock; hub, tree, dataset, fetcher, fetch,
  * store and object locks are leaves of their modules: none of them is held when a lock of another
  * module is taken.
  */
@@ -19,6 +19,7 @@
 #include "common/lock.h"
 
 struct mount;
+struct holder;
 struct http;
 
 struct agent {
@@ -31,6 +32,7 @@ struct agent {
 	struct jobs *control; /* status and checks: answered while all of jobs waits for an origin */
 	struct hub *hub;
 	struct keeper_link *keeper;
+	struct holder *holder;
 	struct http *http;
 	bool exits_when_idle;
 	struct wd_mutex lock;
@@ -43,6 +45,9 @@ struct agent_options {
 	int ready_fd; /* one byte is written when the agent listens; -1: none */
 	bool exits_when_idle; /* when the last mount is gone */
 };
+
+/* Ends an agent that ends when idle, if it is: had a mount, and has and holds none. Any thread. */
+void agent_stop_if_idle(struct agent *a);
 
 /* Runs until SIGTERM or SIGINT (which the caller has blocked in every thread). 0 or -errno. */
 int agent_run(const struct agent_options *options, struct wd_err *err);

@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -48,7 +49,7 @@ struct conn {
 };
 
 struct hub {
-	int epoll, listener, stop;
+	int epoll, listener, stop, timer;
 	char *path;
 	struct hub_handlers handlers;
 	struct wd_mutex lock;
@@ -76,7 +77,8 @@ int hub_new(const char *path, const struct hub_handlers *handlers, struct hub **
 	h->listener = -1;
 	h->epoll = epoll_create1(EPOLL_CLOEXEC);
 	h->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	rc = h->epoll < 0 || h->stop < 0 || !h->path ? -errno : wd_listen(path, err);
+	h->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	rc = h->epoll < 0 || h->stop < 0 || h->timer < 0 || !h->path ? -errno : wd_listen(path, err);
 	if (rc < 0) {
 		hub_free(h);
 		return err && err->code ? rc : wd_err_sys(err, -rc, "listen on '%s'", path);
@@ -87,6 +89,8 @@ int hub_new(const char *path, const struct hub_handlers *handlers, struct hub **
 	epoll_ctl(h->epoll, EPOLL_CTL_ADD, h->listener, &ev);
 	ev.data.ptr = &h->stop;
 	epoll_ctl(h->epoll, EPOLL_CTL_ADD, h->stop, &ev);
+	ev.data.ptr = &h->timer;
+	epoll_ctl(h->epoll, EPOLL_CTL_ADD, h->timer, &ev);
 	*ret_hub = h;
 	return 0;
 }
@@ -337,6 +341,25 @@ static void accept_all(struct hub *h)
 		conn_unref(hub_add(h, fd, 0, NULL));
 }
 
+void hub_wake_at(struct hub *h, int64_t at_ns)
+{
+	struct itimerspec spec = {0};
+
+	if (at_ns != INT64_MAX) {
+		spec.it_value.tv_sec = at_ns / 1000000000;
+		spec.it_value.tv_nsec = at_ns % 1000000000;
+	}
+	timerfd_settime(h->timer, TFD_TIMER_ABSTIME, &spec, NULL);
+}
+
+static void on_timer(struct hub *h)
+{
+	uint64_t count;
+
+	if (read(h->timer, &count, sizeof(count)) == sizeof(count) && h->handlers.on_timer)
+		h->handlers.on_timer(h->handlers.arg);
+}
+
 void hub_run(struct hub *h)
 {
 	wd_autofree struct wd_msg *m = malloc(sizeof(*m));
@@ -352,6 +375,10 @@ void hub_run(struct hub *h)
 				return;
 			if (events[i].data.ptr == &h->listener) {
 				accept_all(h);
+				continue;
+			}
+			if (events[i].data.ptr == &h->timer) {
+				on_timer(h);
 				continue;
 			}
 			if (events[i].events & EPOLLOUT)
@@ -384,6 +411,8 @@ void hub_free(struct hub *h)
 		close(h->epoll);
 	if (h->stop >= 0)
 		close(h->stop);
+	if (h->timer >= 0)
+		close(h->timer);
 	wd_mutex_done(&h->lock);
 	free(h->path);
 	free(h);

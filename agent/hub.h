@@ -22,6 +22,8 @@ struct hub_handlers {
 	bool (*on_message)(void *arg, struct conn *c, struct wd_msg *m);
 	/* The peer is gone (or dropped); on the hub thread, once. */
 	void (*on_close)(void *arg, struct conn *c);
+	/* hub_wake_at has come; on the hub thread. May be NULL. */
+	void (*on_timer)(void *arg);
 	void *arg;
 };
 
@@ -30,6 +32,9 @@ int hub_new(const char *path, const struct hub_handlers *handlers, struct hub **
 void hub_free(struct hub *h);
 /* Runs until hub_stop. */
 void hub_run(struct hub *h);
+/* Calls on_timer at this time on CLOCK_MONOTONIC, in place of one that was set before; INT64_MAX:
+ * never. Any thread. */
+void hub_wake_at(struct hub *h, int64_t at_ns);
 /* From any thread or a signal handler. */
 void hub_stop(struct hub *h);
 

@@ -105,6 +105,16 @@ bool keeper_link_is_up(struct keeper_link *k)
 	return is_up;
 }
 
+bool keeper_link_is(struct keeper_link *k, const struct conn *conn)
+{
+	bool is_it;
+
+	wd_lock(&k->lock);
+	is_it = k->conn == conn;
+	wd_unlock(&k->lock);
+	return is_it;
+}
+
 bool keeper_link_reply(struct keeper_link *k, const struct wd_msg *m)
 {
 	struct wd_rd r = wd_rd_start(m);

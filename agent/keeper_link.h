@@ -22,6 +22,8 @@ void keeper_link_free(struct keeper_link *k);
 void keeper_link_attach(struct keeper_link *k, struct conn *c);
 void keeper_link_detach(struct keeper_link *k, struct conn *c);
 bool keeper_link_is_up(struct keeper_link *k);
+/* True when conn is the keeper's connection of the moment. */
+bool keeper_link_is(struct keeper_link *k, const struct conn *conn);
 /* A reply arrived. False when it is malformed. */
 bool keeper_link_reply(struct keeper_link *k, const struct wd_msg *m);
 

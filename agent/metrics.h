@@ -41,6 +41,8 @@
 	M(BACKING_OPENS, "warpdrive_agent_backing_opens_total", "", "Cache files registered for passthrough") \
 	M(BACKING_RECLAIMS, "warpdrive_agent_backing_reclaims_total", "",                          \
 		"Idle passthrough registrations taken back before an eviction")                    \
+	M(GIVEN_UP, "warpdrive_agent_mounts_given_up_total", "",                                   \
+		"Held mounts that no keeper came for in time")                                     \
 	M(BAD_MESSAGES, "warpdrive_agent_bad_messages_total", "", "Malformed messages; the sender was dropped")
 
 enum metric {

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "agent/holder.h"
 #include "agent/metrics.h"
 #include "common/cleanup.h"
 #include "common/log.h"
@@ -175,6 +176,11 @@ static void add_job(void *arg)
 		wd_put_str(m, mnt->display);
 		conn_send(add->keeper, m);
 		wd_info("mount '%s' on '%s'", mnt->display, mnt->target);
+		/* one that went meanwhile will not tell of this mount's end */
+		if (!keeper_link_is(a->keeper, add->keeper) && !holder_has(a->holder, mnt->id)) {
+			mount_end(a, mnt->id);
+			agent_stop_if_idle(a);
+		}
 	}
 	add_free(add);
 }
@@ -269,7 +275,7 @@ void mount_on_server_gone(struct mount *mnt, struct conn *c)
 }
 
 /* Takes it out of the list; the list's reference becomes the caller's. */
-static struct mount *delist(struct agent *a, uint64_t id, bool *ret_is_last)
+static struct mount *delist(struct agent *a, uint64_t id)
 {
 	struct mount **p, *mnt;
 
@@ -279,7 +285,6 @@ static struct mount *delist(struct agent *a, uint64_t id, bool *ret_is_last)
 	mnt = *p;
 	if (mnt)
 		*p = mnt->next;
-	*ret_is_last = !a->mounts && a->had_mount;
 	wd_unlock(&a->lock);
 	return mnt;
 }
@@ -306,25 +311,46 @@ static void reap_job(void *arg)
 	tree_reap(arg);
 }
 
+void mount_end(struct agent *a, uint64_t id)
+{
+	struct mount *mnt = delist(a, id);
+
+	if (!mnt)
+		return;
+	wd_info("unmount '%s'", mnt->target);
+	end_mount(mnt);
+	jobs_run(a->jobs, reap_job, a->tree);
+}
+
 bool mount_on_del(struct agent *a, struct conn *keeper, struct wd_msg *m)
 {
 	struct wd_rd r = wd_rd_start(m);
 	uint64_t id = wd_rd_u64(&r);
-	struct mount *mnt;
-	bool is_last;
 
 	if (!wd_rd_done(&r))
 		return false;
-	mnt = delist(a, id, &is_last);
-	if (mnt) {
-		wd_info("unmount '%s'", mnt->target);
-		end_mount(mnt);
-		jobs_run(a->jobs, reap_job, a->tree);
-	}
+	mount_end(a, id);
 	conn_reply_empty(keeper, WD_MSG_MOUNT_DEL, m->id);
-	if (mnt && is_last && a->exits_when_idle)
-		hub_stop(a->hub);
+	agent_stop_if_idle(a);
 	return true;
+}
+
+void mounts_end_unheld(struct agent *a)
+{
+	struct mount *mnt;
+
+	do {
+		wd_lock(&a->lock);
+		for (mnt = a->mounts; mnt && holder_has(a->holder, mnt->id); mnt = mnt->next)
+			;
+		if (mnt)
+			mount_ref(mnt);
+		wd_unlock(&a->lock);
+		if (mnt) {
+			mount_end(a, mnt->id);
+			mount_unref(mnt);
+		}
+	} while (mnt);
 }
 
 void mounts_drop_all(struct agent *a)
@@ -332,7 +358,6 @@ void mounts_drop_all(struct agent *a)
 	for (;;) {
 		uint64_t id;
 		struct mount *mnt;
-		bool is_last;
 
 		wd_lock(&a->lock);
 		id = a->mounts ? a->mounts->id : 0;
@@ -340,7 +365,7 @@ void mounts_drop_all(struct agent *a)
 		wd_unlock(&a->lock);
 		if (!mnt)
 			return;
-		mnt = delist(a, id, &is_last);
+		mnt = delist(a, id);
 		if (mnt)
 			end_mount(mnt);
 	}

@@ -48,6 +48,10 @@ bool mount_on_del(struct agent *a, struct conn *keeper, struct wd_msg *m);
 bool mount_is_served_by(struct mount *mnt, const struct conn *c);
 /* The server's socket closed. */
 void mount_on_server_gone(struct mount *mnt, struct conn *c);
+/* Ends the mount as the keeper's MOUNT_DEL does, if it is here. */
+void mount_end(struct agent *a, uint64_t id);
+/* Ends the mounts of which nothing is held: the keeper that was making them is gone. */
+void mounts_end_unheld(struct agent *a);
 /* Drops every mount (at the agent's end). */
 void mounts_drop_all(struct agent *a);
 

@@ -40,6 +40,8 @@ const struct wd_config_key settings_keys[] = {
 		"how long an answer may trickle (below 1 KiB/s) before it is broken off and asked again"},
 	{"proof-ttl", WD_CONFIG_DURATION, AT(proof_ttl), 0, 365LL * 86400000, "24h",
 		"how long the origin's permission to read an object is remembered for an identity"},
+	{"give-up", WD_CONFIG_DURATION, AT(give_up), 100, 365LL * 86400000, "5m",
+		"how long a mount is held for a keeper to come while no server answers; then its users get errors"},
 	{"small-object-size", WD_CONFIG_SIZE, AT(small_object_size), 0, 16 * MIB, "1MiB",
 		"objects up to this size are fetched whole when opened"},
 	{"prefetch-window", WD_CONFIG_SIZE, AT(prefetch_window), 0, 4 * GIB, "64MiB",

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "agent/holder.h"
 #include "agent/metrics.h"
 #include "agent/mount.h"
 #include "common/cleanup.h"
@@ -168,6 +169,8 @@ void status_print_metrics(struct agent *a, FILE *out)
 	for (struct mount *mnt = a->mounts; mnt; mnt = mnt->next)
 		mounts++;
 	wd_unlock(&a->lock);
+	metrics_print_one(out, "warpdrive_agent_held_mounts", "gauge",
+		"Mounts whose descriptors are held for the next keeper", holder_count(a->holder));
 	metrics_print_one(out, "warpdrive_mounts", "gauge", "Mounts served", mounts);
 	keeper_link_print_metrics(a->keeper, out);
 	fprintf(out,

@@ -90,3 +90,20 @@ int mountinfo_find(const char *target, struct mountinfo *ret_info, struct wd_err
 	fclose(f);
 	return found;
 }
+
+bool mountinfo_has(unsigned major, unsigned minor)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	wd_autofree char *line = NULL;
+	char here[PATH_MAX];
+	struct mountinfo info;
+	bool is_there = !f;
+	size_t cap = 0;
+
+	while (f && !is_there && getline(&line, &cap, f) >= 0)
+		is_there = mountinfo_parse(line, &info, here) && info.major == major &&
+			   info.minor == minor;
+	if (f)
+		fclose(f);
+	return is_there;
+}

@@ -20,5 +20,8 @@ struct mountinfo {
 bool mountinfo_parse(const char *line, struct mountinfo *ret_info, char *ret_target);
 /* Finds what is on top at target: 1 and *ret_info when something is mounted there, else 0. */
 int mountinfo_find(const char *target, struct mountinfo *ret_info, struct wd_err *err);
+/* True when the file system major:minor is mounted anywhere in this mount namespace; also when
+ * nothing can be read. */
+bool mountinfo_has(unsigned major, unsigned minor);
 
 #endif

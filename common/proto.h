@@ -43,13 +43,14 @@
 #else
 #define WD_PROTO_VERSION 2
 #endif
+#define WD_PROTO_HOLDERS 2 /* the first version with holders */
 #define WD_MSG_MAGIC 0x31504457u /* "WDP1" */
 #define WD_MSG_MAX 65536
 #define WD_MSG_HDR 24
-#define WD_MSG_FDS 4
+#define WD_MSG_FDS 6
 #define WD_MSG_REPLY 0x8000
 
-enum wd_role { WD_ROLE_KEEPER = 1, WD_ROLE_CTL = 2, WD_ROLE_CSI = 3 };
+enum wd_role { WD_ROLE_KEEPER = 1, WD_ROLE_CTL = 2, WD_ROLE_CSI = 3, WD_ROLE_SUPERVISOR = 4 };
 
 enum wd_msg_type {
 	/* anyone -> listener.  u32 protocol version, u32 role, str build version
@@ -131,6 +132,29 @@ enum wd_msg_type {
 	 * empty: version 1, which is what a server says that was not started with --protocol=N.
 	 * no reply */
 	WD_MSG_READY = 82,
+
+	/* keeper and holder (agent, csi, supervisor), see common/hold.h */
+	/* keeper -> agent.  empty: begin to offer. Answered only by an agent that is no holder, with
+	 * an error; a holder sends its OFFERs and OFFERED. A holder that connects to the keeper
+	 * begins unasked. */
+	WD_MSG_HOLDINGS = 90,
+	/* keeper -> holder.  A deposit (common/deposit.h): u64 mount, str target, str dataset,
+	 * u32 mount flags, u32 major, u32 minor; fds: [fuse, info, tables, description, record].
+	 * The id is the mount's. reply: empty: it is held */
+	WD_MSG_HOLD = 91,
+	/* keeper -> holder.  u64 mount: it ended. no reply */
+	WD_MSG_UNHOLD = 92,
+	/* holder -> keeper.  A deposit, as in HOLD. reply: empty: the keeper has it; -ENOENT: that
+	 * mount has ended */
+	WD_MSG_OFFER = 93,
+	/* holder -> keeper.  u32 how many are held: all of them were offered. reply: empty, after
+	 * the HOLDs of what the holder lacks were sent as far as there was room */
+	WD_MSG_OFFERED = 94,
+	/* both ways.  empty: may the sender end? reply: empty: the other side has all of the
+	 * sender's mounts and stays; -EBUSY: no */
+	WD_MSG_LEAVE = 95,
+	/* ctl -> supervisor.  empty. reply: empty, when agent and keeper run; or why they cannot */
+	WD_MSG_START = 96,
 
 	/* ctl -> agent.  u64 mount (0: the agent itself). Looks at the agent's own state and its
 	 * cache directory, or knocks at that mount's origin with its credentials (some seconds at

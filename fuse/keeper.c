@@ -31,6 +31,9 @@
 #include "common/log.h"
 #include "fuse/keeper_spawn.h"
 
+#define STOP_AGAIN_NS 1000000000LL
+#define SWEEP_AGAIN_NS 2000000000LL
+#define IDLE_NS 60000000000LL /* --exit-when-idle: without ever a mount */
 #define DEFAULT_READ_AHEAD "4MiB"
 #define DEFAULT_SERVER_TIMEOUT "30s"
 #define DEFAULT_GIVE_UP "5m"
@@ -64,7 +67,45 @@ static void on_signal(struct keeper *k, struct source *source)
 		return;
 	wd_info("stopping (signal %u)", info.ssi_signo);
 	k->is_stopping = true;
-	mounts_stop(k);
+	mounts_stop(k, false);
+}
+
+/* Stopping: a holder that stays with the mounts is best. Without one a private keeper unmounts what
+ * is idle and waits for the rest; in a cluster it stays to the bitter end: the mounts are pods'. */
+static void try_to_stop(struct keeper *k, int64_t now_ns)
+{
+	k->stop_again_at_ns = 0;
+	if (holders_ask_leave(k) || !k->is_exit_when_idle)
+		return;
+	mounts_stop(k, true);
+	k->stop_again_at_ns = now_ns + STOP_AGAIN_NS;
+}
+
+/* Clients that are no holders: these stay connected. */
+static bool has_askers(const struct keeper *k)
+{
+	for (const struct client *c = k->clients; c; c = c->next)
+		if (holder_of(k, c->id) < 0)
+			return true;
+	return false;
+}
+
+static void lifetime_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next)
+{
+	if (k->is_stopping && !k->is_released && now_ns >= k->stop_again_at_ns)
+		try_to_stop(k, now_ns);
+	if (k->sweep_at_ns && now_ns >= k->sweep_at_ns)
+		k->sweep_at_ns = records_sweep(k) ? now_ns + SWEEP_AGAIN_NS : 0;
+	if (k->nmounts > 0 || has_askers(k))
+		k->idle_since_ns = 0;
+	else if (!k->idle_since_ns)
+		k->idle_since_ns = now_ns;
+	if (k->stop_again_at_ns && k->stop_again_at_ns < *ret_next)
+		*ret_next = k->stop_again_at_ns;
+	if (k->sweep_at_ns && k->sweep_at_ns < *ret_next)
+		*ret_next = k->sweep_at_ns;
+	if (k->is_exit_when_idle && k->idle_since_ns && k->idle_since_ns + IDLE_NS < *ret_next)
+		*ret_next = k->idle_since_ns + IDLE_NS;
 }
 
 static void on_timer(struct keeper *k, struct source *source)
@@ -82,6 +123,7 @@ static void run_timers(struct keeper *k)
 
 	mount_timers(k, wd_now_ns(), &next);
 	agent_timers(k, wd_now_ns(), &next);
+	lifetime_timers(k, wd_now_ns(), &next);
 	watch_timers(k, wd_now_ns(), &next);
 	agent_send_stats(k);
 	if (next != INT64_MAX) {
@@ -91,24 +133,25 @@ static void run_timers(struct keeper *k)
 	timerfd_settime(k->timer.fd, TFD_TIMER_ABSTIME, &spec, NULL);
 }
 
-static bool has_state(const struct keeper *k, enum mount_state state)
-{
-	for (const struct mount *m = k->mounts; m; m = m->next)
-		if (m->state == state)
-			return true;
-	return false;
-}
-
 static bool is_done(const struct keeper *k)
 {
+	bool is_needed = false, is_ending = false;
+
+	for (const struct mount *m = k->mounts; m; m = m->next) {
+		is_needed |= mount_stands(m);
+		is_ending |= m->state == MOUNT_ENDING;
+	}
 	if (k->is_stopping)
-		return !has_state(k, MOUNT_ENDING);
-	return k->is_exit_when_idle && k->had_mounts && k->nmounts == 0;
+		return !is_ending && (k->is_released || !is_needed);
+	/* one that was started after a crash may never be asked for anything */
+	return k->is_exit_when_idle && k->nmounts == 0 &&
+	       (k->had_mounts ||
+		       (k->idle_since_ns && wd_now_ns() - k->idle_since_ns >= IDLE_NS));
 }
 
 static void run(struct keeper *k)
 {
-	while (agent_pump(k), run_timers(k), !is_done(k)) {
+	while (agent_pump(k), holders_pump(k), run_timers(k), !is_done(k)) {
 		struct epoll_event event;
 		int n = epoll_wait(k->epoll_fd, &event, 1, -1);
 
@@ -194,7 +237,12 @@ static void usage(FILE *out)
 		     "                      again\n"
 		     "  --exit-when-idle    exit when the last mount is gone\n"
 		     "  --ready-fd N        write a byte to descriptor N when listening\n"
-		     "  --version, --help\n");
+		     "  --version, --help\n"
+		     "\n"
+		     "On SIGTERM it leaves when an agent, a CSI plugin or a supervisor has confirmed\n"
+		     "that it holds all mounts; their servers go on, and the next keeper takes them\n"
+		     "back. Without a holder it stays until SIGKILL; with --exit-when-idle it\n"
+		     "unmounts what is idle and stays for the rest.\n");
 }
 
 static int bad_usage(const char *text, const char *value)
@@ -311,6 +359,7 @@ int main(int argc, char **argv)
 	char path[PATH_MAX];
 	int rc, ready_fd = -1;
 
+	k->leave_asked = -1;
 	k->listener.fd = k->signals.fd = k->timer.fd = k->inotify.fd = k->agent.fd = -1;
 	wd_parse_size(DEFAULT_READ_AHEAD, &k->read_ahead);
 	parse_span(DEFAULT_SERVER_TIMEOUT, &k->server_timeout_ns);
@@ -331,6 +380,8 @@ int main(int argc, char **argv)
 			wd_warn("tell descriptor %d of being ready: %s", ready_fd, strerror(errno));
 		close(ready_fd);
 	}
+	k->sweep_at_ns = 1;
+	agent_connect(k, NULL); /* it may hold mounts of an earlier keeper */
 	run(k);
 	snprintf(path, sizeof(path), "%s/keeper.sock", k->run_dir);
 	unlink(path);

@@ -8,6 +8,9 @@
  *	keeper_clients.c   keeper.sock: what ctl and csi ask
  *	keeper_mount.c     the life of a mount: asked, mounted, served, unmounted
  *	keeper_agent.c     the connection to the agent: mounts announced, backing ids brokered
+ *	keeper_holders.c   who else holds the mounts: deposits, offers, leave to end
+ *	keeper_adopt.c     mounts of a keeper that is gone, and their servers
+ *	keeper_record.c    files that say which mounts are held, and the dead ones cleaned up
  *	keeper_server.c    one server of a mount: started, watched, replaced
  *	keeper_spawn.c, keeper_kernel.c, keeper_init.c   without state
  *	keeper_watch.c     servers that hang
@@ -17,6 +20,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "common/deposit.h"
 #include "common/err.h"
 #include "common/keeper_stats.h"
 #include "common/proto.h"
@@ -24,8 +28,7 @@
 #define KEEPER_CLIENTS_MAX 64	     /* one more is refused at once */
 #define KEEPER_MOUNTS_MAX 1024	     /* one more is refused with ENOSPC */
 #define KEEPER_BACKINGS_MAX 65536    /* backing ids of one mount; then ENFILE */
-#define KEEPER_DATASET_MAX 2048	     /* bytes of a dataset's name, and the kernel's limit is 4096 */
-#define KEEPER_DESCRIPTION_MAX 49152 /* bytes of a mount's description */
+#define KEEPER_HOLDERS_MAX 8	     /* the agent is the first; one more is refused with ENOSPC */
 
 struct keeper;
 
@@ -56,13 +59,12 @@ struct mount {
 	struct mount *next;
 	uint64_t id;
 	char *target;
-	unsigned char *description;
-	size_t description_len;
 	char *dataset;	/* as the agent names it; NULL before its answer */
 	uint32_t flags; /* enum wd_mount_flag */
 	enum mount_state state;
 
-	int fuse_fd, info_fd, tables_fd;
+	int fuse_fd, info_fd, tables_fd, description_fd, record_fd;
+	uint32_t held_sent, held_by; /* by holder, a bit each: deposited, and confirmed */
 	unsigned major, minor;
 	bool is_mounted;
 	uint32_t backings; /* registered ids */
@@ -74,6 +76,7 @@ struct mount {
 	int first_end;	   /* the server's end of the first socket pair, until a server has it */
 
 	struct source control, process;
+	struct source former; /* a server of an earlier keeper that is being ended */
 	pid_t pid; /* 0: none */
 	bool is_ready;
 	uint32_t server_version; /* of the protocol, from READY on */
@@ -97,11 +100,21 @@ struct client {
 	struct client *next;
 	struct source source;
 	uint64_t id;
-	bool is_greeted;
+	uint32_t role; /* 0: not yet greeted */
 	uint32_t version; /* of the protocol, as agreed */
 };
 
-enum agent_state { AGENT_AWAY, AGENT_GREETING, AGENT_CONNECTED };
+/* AGENT_OFFERING: it says what it holds; nothing is asked of it before that is known. */
+enum agent_state { AGENT_AWAY, AGENT_GREETING, AGENT_OFFERING, AGENT_CONNECTED };
+
+/* Somebody with copies of our descriptors. The first is the agent, whose client is 0. */
+struct holder {
+	bool is_used, is_ready;	 /* ready: it has offered all */
+	bool is_released;	 /* it was given leave to end */
+	bool has_refused;	 /* to be the one that stays */
+	uint64_t client;
+	unsigned unanswered;
+};
 
 struct keeper {
 	/* configuration, borrowed */
@@ -116,6 +129,8 @@ struct keeper {
 	int epoll_fd;
 	struct source listener, signals, timer, inotify;
 	bool is_stopping, had_mounts;
+	bool is_released; /* a holder stays, and we may end */
+	int64_t idle_since_ns, stop_again_at_ns, sweep_at_ns; /* 0: not set */
 
 	struct source agent;
 	enum agent_state agent_state;
@@ -126,6 +141,8 @@ struct keeper {
 
 	struct client *clients;
 	unsigned nclients;
+	struct holder holders[KEEPER_HOLDERS_MAX];
+	int leave_asked; /* the holder that was asked whether we may end; -1: none */
 	struct mount *mounts;
 	unsigned nmounts;
 
@@ -154,7 +171,19 @@ void client_reply(
 	struct keeper *k, uint64_t client, struct wd_err *err, uint16_t type, uint64_t id);
 void clients_close(struct keeper *k);
 
+/* Sends k->out to a client, if it is there. */
+void client_send(struct keeper *k, uint64_t client);
+
 /* ---- keeper_mount.c ---- */
+/* An empty mount, in no list; NULL when out of memory. Free it with mount_free, unless it was
+ * enlisted. */
+struct mount *mount_new(const char *target);
+void mount_free(struct mount *m);
+void mount_enlist(struct keeper *k, struct mount *m);
+/* True from the first server's READY to the end: it is worth holding. */
+bool mount_stands(const struct mount *m);
+/* Starts the next server, now that none is alive. */
+void mount_restart(struct keeper *k, struct mount *m);
 struct mount *mount_by_id(struct keeper *k, uint64_t id);
 /* Takes up a MOUNT request; the answer follows later. */
 int mount_request(struct keeper *k, uint64_t client, uint64_t request, const char *target,
@@ -171,8 +200,8 @@ void mount_server_dead(struct keeper *k, struct mount *m, bool was_ready, bool w
 void mount_client_gone(struct keeper *k, uint64_t client);
 /* What is due at now_ns; *ret_next gets the earliest deadline that is left, if earlier. */
 void mount_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next);
-/* Unmounts all that are not busy; true when none is left. */
-bool mounts_stop(struct keeper *k);
+/* Ends what is not yet or no longer of use; with is_all all the others, too, that are not busy. */
+void mounts_stop(struct keeper *k, bool is_all);
 
 /* ---- keeper_server.c ---- */
 int server_start(struct keeper *k, struct mount *m, struct wd_err *err);
@@ -197,8 +226,47 @@ void agent_replace_server(struct keeper *k, struct mount *m, int end);
 /* Sends the counters if they changed. */
 void agent_send_stats(struct keeper *k);
 void agent_mount_gone(struct keeper *k, struct mount *m);
+/* Sends k->out. An agent that does not read is as good as none. */
+int agent_send(struct keeper *k);
+/* It has offered all that it holds, or holds nothing ever: it is told of mounts from now on. */
+void agent_reconciled(struct keeper *k);
 void agent_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next);
 void agent_on_inotify(struct keeper *k, struct source *source);
+
+/* ---- keeper_holders.c ---- */
+#define HOLDER_AGENT 0
+/* The agent, or a client's first word as a holder. Returns the holder's number or -ENOSPC. */
+int holder_begin(struct keeper *k, uint64_t client);
+/* The number of a client's holder, or -1. */
+int holder_of(const struct keeper *k, uint64_t client);
+void holder_gone(struct keeper *k, int holder);
+/* k->in is a message from that holder; false when it is none that holders send. -EPROTO in *ret_rc
+ * when it is malformed. */
+bool holder_message(struct keeper *k, int holder, int *ret_rc);
+/* Deposits what is not deposited yet, a few at a time. */
+void holders_pump(struct keeper *k);
+/* The mount is about to be forgotten. */
+void holders_unhold(struct keeper *k, struct mount *m);
+/* Stopping: asks a holder that has everything for leave. False when nobody can be hoped for. */
+bool holders_ask_leave(struct keeper *k);
+
+/* ---- keeper_adopt.c ---- */
+/* Takes the mount of a deposit over, or says why not: -ENOENT when it has ended. Takes what it
+ * needs out of *d. */
+int adopt(struct keeper *k, struct wd_deposit *d, struct wd_err *err);
+/* True while a server that somebody else started serves the mount; it is being ended, and
+ * mount_restart() follows. */
+bool adopt_former_lives(struct keeper *k, struct mount *m);
+
+/* ---- keeper_record.c ---- */
+/* Makes the record of a mounted mount: a locked file, whose fd is returned. */
+int record_make(const struct keeper *k, const struct mount *m, struct wd_err *err);
+/* True when fd is this mount's record. */
+bool record_is(const struct keeper *k, const struct mount *m, int fd);
+void record_remove(const struct keeper *k, const struct mount *m);
+/* Unmounts what was lost with its last holder and is not busy. True when something is left to look
+ * after again. */
+bool records_sweep(struct keeper *k);
 
 /* ---- keeper_status.c ---- */
 /* Writes the status into a fresh memfd. Returns it. */

@@ -37,6 +37,7 @@ static void agent_lost(struct keeper *k)
 
 	source_close(k, &k->agent);
 	k->agent_state = AGENT_AWAY;
+	holder_gone(k, HOLDER_AGENT);
 	k->adds_unanswered = 0;
 	k->agent_backoff_ns = was_connected ? BACKOFF_MIN_NS : k->agent_backoff_ns * 2;
 	if (k->agent_backoff_ns > BACKOFF_MAX_NS)
@@ -57,8 +58,7 @@ static void agent_lost(struct keeper *k)
 	}
 }
 
-/* Sends k->out. An agent that does not read is as good as none. */
-static int send_to_agent(struct keeper *k)
+int agent_send(struct keeper *k)
 {
 	int rc = wd_msg_send(k->agent.fd, &k->out, MSG_DONTWAIT);
 
@@ -73,21 +73,29 @@ static int send_to_agent(struct keeper *k)
 
 static int send_add(struct keeper *k, struct mount *m, struct wd_err *err)
 {
+	wd_autofree unsigned char *description = NULL;
 	wd_autoclose int theirs = -1;
+	bool is_again = m->state != MOUNT_ASKED;
 	int pair[2], rc;
+	size_t len;
 
+	rc = wd_description_read(m->description_fd, &description, &len, err);
+	if (rc < 0)
+		return rc;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return wd_err_sys(err, errno, "make a socket pair for '%s'", m->target);
 	theirs = pair[0];
 	m->link_id = ++k->next_id;
 	wd_msg_start(&k->out, WD_MSG_MOUNT_ADD, m->link_id);
 	wd_put_u64(&k->out, m->id);
-	wd_put_bytes(&k->out, m->description, m->description_len);
+	wd_put_bytes(&k->out, description, len);
 	wd_put_str(&k->out, m->target);
-	wd_put_u32(&k->out, m->is_mounted ? WD_MOUNT_ADD_AGAIN : 0);
+	wd_put_u32(&k->out, is_again ? WD_MOUNT_ADD_AGAIN : 0);
 	wd_put_fd(&k->out, theirs);
 	wd_put_fd(&k->out, m->tables_fd);
-	rc = send_to_agent(k);
+	rc = agent_send(k);
+	explicit_bzero(description, len);
+	explicit_bzero(wd_msg_body(&k->out), k->out.len);
 	if (rc < 0) {
 		close(pair[1]);
 		return wd_err_sys(err, -rc, "tell the agent of the mount on '%s'", m->target);
@@ -95,7 +103,7 @@ static int send_add(struct keeper *k, struct mount *m, struct wd_err *err)
 	m->link = LINK_ADDING;
 	m->is_end_stale = false;
 	k->adds_unanswered++;
-	if (m->is_mounted) {
+	if (is_again) {
 		server_send_agent_sock(k, m, pair[1]);
 		m->is_end_stale = m->pid == 0; /* the next server finds no end: it gets its own */
 	} else {
@@ -131,7 +139,7 @@ void agent_replace_server(struct keeper *k, struct mount *m, int end)
 		wd_msg_start(&k->out, WD_MSG_MOUNT_SERVER, m->link_id);
 		wd_put_u64(&k->out, m->id);
 		wd_put_fd(&k->out, end);
-		send_to_agent(k);
+		agent_send(k);
 	} else if (m->link == LINK_ADDING) {
 		m->is_end_stale = true;
 	}
@@ -160,7 +168,7 @@ void agent_mount_gone(struct keeper *k, struct mount *m)
 	m->link = LINK_NONE;
 	wd_msg_start(&k->out, WD_MSG_MOUNT_DEL, ++k->next_id);
 	wd_put_u64(&k->out, m->id);
-	send_to_agent(k);
+	agent_send(k);
 }
 
 void agent_send_stats(struct keeper *k)
@@ -172,7 +180,7 @@ void agent_send_stats(struct keeper *k)
 	wd_put_u32(&k->out, WD_KEEPER_STATS_COUNT);
 	for (int i = 0; i < WD_KEEPER_STATS_COUNT; i++)
 		wd_put_u64(&k->out, k->stats[i]);
-	send_to_agent(k);
+	agent_send(k);
 }
 
 /* ---- what the agent sends ---- */
@@ -205,7 +213,7 @@ static void on_refused(struct keeper *k, struct mount *m)
 
 static void on_added(struct keeper *k, struct mount *m)
 {
-	char dataset[KEEPER_DATASET_MAX];
+	char dataset[WD_DATASET_MAX];
 	struct wd_rd r = wd_rd_start(&k->in);
 	uint32_t flags = wd_rd_u32(&r);
 
@@ -245,7 +253,7 @@ static void on_reply(struct keeper *k)
 	if (type == WD_MSG_MOUNT_ADD && m->link == LINK_ADDING) {
 		m->link_id = 0;
 		k->adds_unanswered--;
-		if (k->in.status == -EEXIST && m->is_mounted)
+		if (k->in.status == -EEXIST && m->state != MOUNT_ASKED)
 			on_known(k, m);
 		else if (k->in.status < 0)
 			on_refused(k, m);
@@ -263,7 +271,7 @@ static void send_error(struct keeper *k, uint16_t type, uint64_t id, const struc
 {
 	wd_msg_start_reply(&k->out, type, id, -err->code);
 	wd_put_str(&k->out, err->msg);
-	send_to_agent(k);
+	agent_send(k);
 }
 
 /* The mount that a brokering request means, or NULL after an error reply. */
@@ -274,7 +282,7 @@ static struct mount *brokered_mount(
 
 	if (!is_well_formed)
 		wd_err_set(err, EPROTO, "malformed request for a backing id");
-	else if (!m || m->fuse_fd < 0 || !m->is_mounted)
+	else if (!m || m->info_fd < 0 || m->state == MOUNT_ENDING)
 		wd_err_set(err, ENOENT, "no mount %llu", (unsigned long long)mount);
 	else
 		return m;
@@ -302,7 +310,7 @@ static void on_backing_open(struct keeper *k)
 	m->backings++;
 	wd_msg_start_reply(&k->out, WD_MSG_BACKING_OPEN, k->in.id, 0);
 	wd_put_u32(&k->out, (uint32_t)id);
-	send_to_agent(k);
+	agent_send(k);
 }
 
 static void on_backing_close(struct keeper *k)
@@ -320,7 +328,7 @@ static void on_backing_close(struct keeper *k)
 	if (m->backings > 0)
 		m->backings--;
 	wd_msg_start_reply(&k->out, WD_MSG_BACKING_CLOSE, k->in.id, 0);
-	send_to_agent(k);
+	agent_send(k);
 }
 
 static int say_hello(struct keeper *k, int sock)
@@ -353,12 +361,52 @@ static void on_hello_reply(struct keeper *k)
 		agent_lost(k);
 		return;
 	}
-	k->agent_state = AGENT_CONNECTED;
 	k->agent_version = version;
+	k->agent_state = AGENT_OFFERING;
+	k->greeting_until_ns = wd_now_ns() + GREETING_NS;
 	k->agent_backoff_ns = 0;
 	k->is_stats_news = true;
 	wd_info("connected to the agent (%s)", build);
+	if (version < WD_PROTO_HOLDERS) {
+		agent_reconciled(k);
+		return;
+	}
+	holder_begin(k, 0);
+	wd_msg_start(&k->out, WD_MSG_HOLDINGS, ++k->next_id);
+	agent_send(k);
+}
+
+void agent_reconciled(struct keeper *k)
+{
+	k->agent_state = AGENT_CONNECTED;
 	agent_pump(k);
+}
+
+/* A message on a connection that was greeted. */
+static void on_message(struct keeper *k)
+{
+	int rc = 0;
+
+	if (holder_message(k, HOLDER_AGENT, &rc)) {
+		if (k->agent_state == AGENT_OFFERING)
+			k->greeting_until_ns = wd_now_ns() + GREETING_NS;
+	} else if (k->in.type == (WD_MSG_HOLDINGS | WD_MSG_REPLY)) {
+		holder_gone(k, HOLDER_AGENT); /* an agent that holds nothing, ever */
+		agent_reconciled(k);
+	} else if (k->in.type & WD_MSG_REPLY) {
+		on_reply(k);
+	} else if (k->in.type == WD_MSG_BACKING_OPEN) {
+		on_backing_open(k);
+	} else if (k->in.type == WD_MSG_BACKING_CLOSE) {
+		on_backing_close(k);
+	} else {
+		wd_debug("the agent sent a message of type %u, which means nothing here",
+			k->in.type);
+	}
+	if (rc < 0) {
+		wd_error("the agent sent nonsense; dropping the connection");
+		agent_lost(k);
+	}
 }
 
 static void on_agent(struct keeper *k, struct source *source)
@@ -375,15 +423,8 @@ static void on_agent(struct keeper *k, struct source *source)
 	}
 	if (k->agent_state == AGENT_GREETING && k->in.type == (WD_MSG_HELLO | WD_MSG_REPLY))
 		on_hello_reply(k);
-	else if (k->agent_state == AGENT_CONNECTED && (k->in.type & WD_MSG_REPLY))
-		on_reply(k);
-	else if (k->agent_state == AGENT_CONNECTED && k->in.type == WD_MSG_BACKING_OPEN)
-		on_backing_open(k);
-	else if (k->agent_state == AGENT_CONNECTED && k->in.type == WD_MSG_BACKING_CLOSE)
-		on_backing_close(k);
-	else
-		wd_debug("the agent sent a message of type %u, which means nothing here",
-			k->in.type);
+	else if (k->agent_state != AGENT_GREETING)
+		on_message(k);
 	wd_msg_close_fds(&k->in);
 }
 
@@ -441,13 +482,15 @@ void agent_on_inotify(struct keeper *k, struct source *source)
 			is_there = true;
 		at += (ssize_t)(sizeof(*event) + event->len);
 	}
-	if (is_there && k->nmounts > 0)
-		reconnect(k);
+	if (is_there)
+		reconnect(k); /* also without a mount: it may hold some */
 }
 
 void agent_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next)
 {
-	if (k->agent_state == AGENT_GREETING && now_ns >= k->greeting_until_ns) {
+	bool is_begun = k->agent_state == AGENT_GREETING || k->agent_state == AGENT_OFFERING;
+
+	if (is_begun && now_ns >= k->greeting_until_ns) {
 		wd_error("the agent does not answer; dropping the connection");
 		agent_lost(k);
 	}
@@ -464,7 +507,7 @@ void agent_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next)
 			*ret_next = m->retry_at_ns;
 		}
 	}
-	if (k->agent_state == AGENT_GREETING && k->greeting_until_ns < *ret_next)
+	if (is_begun && k->greeting_until_ns < *ret_next)
 		*ret_next = k->greeting_until_ns;
 	if (k->agent_state == AGENT_AWAY && k->agent_retry_at_ns &&
 		k->agent_retry_at_ns < *ret_next)

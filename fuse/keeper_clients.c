@@ -20,6 +20,8 @@ static void client_drop(struct keeper *k, struct client *c)
 	struct client **at = &k->clients;
 	uint64_t id = c->id;
 
+	if (holder_of(k, id) >= 0)
+		holder_gone(k, holder_of(k, id));
 	source_close(k, &c->source);
 	while (*at != c)
 		at = &(*at)->next;
@@ -29,20 +31,23 @@ static void client_drop(struct keeper *k, struct client *c)
 	mount_client_gone(k, id);
 }
 
-void client_reply(struct keeper *k, uint64_t client, struct wd_err *err, uint16_t type, uint64_t id)
+void client_send(struct keeper *k, uint64_t client)
 {
 	struct client *c = k->clients;
 
 	while (c && c->id != client)
 		c = c->next;
-	if (!c)
-		return;
+	if (c && wd_msg_send(c->source.fd, &k->out, MSG_DONTWAIT) < 0)
+		shutdown(c->source.fd, SHUT_RDWR); /* dropped when its end of file is read */
+}
+
+void client_reply(struct keeper *k, uint64_t client, struct wd_err *err, uint16_t type, uint64_t id)
+{
 	if (err) {
 		wd_msg_start_reply(&k->out, type, id, err->code > 0 ? -err->code : -EIO);
 		wd_put_str(&k->out, err->msg);
 	}
-	if (wd_msg_send(c->source.fd, &k->out, MSG_DONTWAIT) < 0)
-		shutdown(c->source.fd, SHUT_RDWR); /* dropped when its end of file is read */
+	client_send(k, client);
 }
 
 static int on_hello(struct keeper *k, struct client *c, struct wd_err *err)
@@ -53,14 +58,14 @@ static int on_hello(struct keeper *k, struct client *c, struct wd_err *err)
 
 	if (!wd_rd_str(&r, build, sizeof(build)) || !wd_rd_done(&r))
 		return wd_err_set(err, EPROTO, "malformed hello");
-	if (role != WD_ROLE_CTL && role != WD_ROLE_CSI)
+	if (role != WD_ROLE_CTL && role != WD_ROLE_CSI && role != WD_ROLE_SUPERVISOR)
 		return wd_err_set(err, EPERM, "role %u has no business with the keeper", role);
 	if (version == 0)
 		return wd_err_set(err, EPROTONOSUPPORT,
 			"the keeper (%s) speaks protocol version %d, not "
 			"%u; use programs of one release",
 			WD_VERSION, WD_PROTO_VERSION, theirs);
-	c->is_greeted = true;
+	c->role = role;
 	c->version = version;
 	wd_msg_start_reply(&k->out, WD_MSG_HELLO, k->in.id, 0);
 	wd_put_u32(&k->out, version);
@@ -82,6 +87,7 @@ static int on_mount(struct keeper *k, struct client *c, struct wd_err *err)
 	flags = wd_rd_u32(&r);
 	if (!wd_rd_done(&r) || flags != 0)
 		return wd_err_set(err, EPROTO, "malformed mount request");
+	k->had_mounts = true; /* also when it fails: who started us for it has had an answer */
 	if (k->is_stopping)
 		return wd_err_set(err, ESHUTDOWN, "mount on '%s': the keeper is stopping", target);
 	return mount_request(k, c->id, k->in.id, target, description, len, err);
@@ -117,7 +123,7 @@ static int on_status(struct keeper *k, struct client *c, struct wd_err *err)
 
 static int dispatch(struct keeper *k, struct client *c, struct wd_err *err)
 {
-	if (!c->is_greeted)
+	if (!c->role)
 		return k->in.type == WD_MSG_HELLO ? on_hello(k, c, err)
 						  : wd_err_set(err, EPROTO, "say hello first");
 	switch (k->in.type) {
@@ -133,30 +139,56 @@ static int dispatch(struct keeper *k, struct client *c, struct wd_err *err)
 	}
 }
 
+/* What only holders send: an offer begins it. False for other messages. */
+static bool on_holder(struct keeper *k, struct client *c, int *ret_rc)
+{
+	int holder = holder_of(k, c->id);
+
+	if (holder < 0 && c->version >= WD_PROTO_HOLDERS && (c->role == WD_ROLE_CSI || c->role == WD_ROLE_SUPERVISOR) &&
+		(k->in.type == WD_MSG_OFFER || k->in.type == WD_MSG_OFFERED)) {
+		holder = holder_begin(k, c->id);
+		if (holder < 0) {
+			wd_warn("more than %d holders at once; one is turned away",
+				KEEPER_HOLDERS_MAX);
+			*ret_rc = holder;
+			return true;
+		}
+	}
+	return holder >= 0 && holder_message(k, holder, ret_rc);
+}
+
+/* One message; -errno when the client is to be dropped. */
+static int on_message(struct keeper *k, struct client *c)
+{
+	struct wd_err err = WD_ERR_INIT;
+	uint16_t type = k->in.type;
+	uint64_t id = k->in.id;
+	int rc = 0;
+
+	if (on_holder(k, c, &rc))
+		return rc;
+	if (type & WD_MSG_REPLY)
+		return -EPROTO;
+	if (dispatch(k, c, &err) == 0)
+		return 0;
+	client_reply(k, c->id, &err, type, id);
+	return c->role ? 0 : -EPROTO;
+}
+
 static void on_client(struct keeper *k, struct source *source)
 {
 	struct client *c = (struct client *)((char *)source - offsetof(struct client, source));
-	struct wd_err err = WD_ERR_INIT;
 	int rc = wd_msg_recv(source->fd, &k->in, MSG_DONTWAIT);
-	uint64_t client = c->id;
-	uint16_t type;
-	uint64_t id;
 
 	if (rc == -EAGAIN)
 		return;
 	if (rc > 0) {
-		wd_msg_close_fds(&k->in); /* no client has a descriptor to give */
-		type = k->in.type;
-		id = k->in.id;
-		if (type & WD_MSG_REPLY) {
-			rc = -EPROTO;
-		} else if (dispatch(k, c, &err) < 0) {
-			client_reply(k, client, &err, type, id);
-			if (!c->is_greeted)
-				rc = -EPROTO;
-		}
+		rc = on_message(k, c);
+		wd_msg_close_fds(&k->in); /* those that nobody wanted */
+	} else {
+		rc = -EPIPE;
 	}
-	if (rc <= 0)
+	if (rc < 0)
 		client_drop(k, c);
 }
 

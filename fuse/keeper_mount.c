@@ -68,15 +68,15 @@ static struct mount *mount_above(struct keeper *k, const char *target)
 	return NULL;
 }
 
-static void mount_free(struct mount *m)
+void mount_free(struct mount *m)
 {
-	int fds[] = {m->fuse_fd, m->info_fd, m->tables_fd, m->first_end};
+	int fds[] = {m->fuse_fd, m->info_fd, m->tables_fd, m->description_fd, m->record_fd,
+		m->first_end};
 
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	free(m->target);
-	free(m->description);
 	free(m->dataset);
 	free(m);
 }
@@ -86,9 +86,12 @@ static void forget(struct keeper *k, struct mount *m)
 {
 	struct mount **at = &k->mounts;
 
+	holders_unhold(k, m);
 	agent_mount_gone(k, m);
+	record_remove(k, m);
 	source_close(k, &m->process);
 	source_close(k, &m->control);
+	source_close(k, &m->former);
 	while (*at != m)
 		at = &(*at)->next;
 	*at = m->next;
@@ -119,24 +122,33 @@ static void answer_good(struct keeper *k, struct mount *m)
 
 /* ---- mounting ---- */
 
-static struct mount *mount_new(
-	struct keeper *k, const char *target, const void *description, size_t len)
+struct mount *mount_new(const char *target)
 {
 	struct mount *m = calloc(1, sizeof(*m));
 
 	if (!m)
 		return NULL;
-	m->fuse_fd = m->info_fd = m->tables_fd = m->first_end = -1;
-	m->control.fd = m->process.fd = -1;
+	m->fuse_fd = m->info_fd = m->tables_fd = m->description_fd = m->record_fd = -1;
+	m->first_end = m->control.fd = m->process.fd = m->former.fd = -1;
 	m->target = strdup(target);
-	m->description = malloc(len ? len : 1);
-	if (!m->target || !m->description) {
+	if (!m->target) {
 		mount_free(m);
 		return NULL;
 	}
-	memcpy(m->description, description, len);
-	m->description_len = len;
 	return m;
+}
+
+void mount_enlist(struct keeper *k, struct mount *m)
+{
+	m->next = k->mounts;
+	k->mounts = m;
+	k->nmounts++;
+	k->had_mounts = true;
+}
+
+bool mount_stands(const struct mount *m)
+{
+	return m->state == MOUNT_SERVING || m->state == MOUNT_LINGERING;
 }
 
 int mount_request(struct keeper *k, uint64_t client, uint64_t request, const char *target,
@@ -148,11 +160,11 @@ int mount_request(struct keeper *k, uint64_t client, uint64_t request, const cha
 	if (m)
 		return wd_err_set(err, EBUSY, "mount on '%s': '%s' is a WarpDrive mount already",
 			target, m->target);
-	if (len > KEEPER_DESCRIPTION_MAX)
+	if (len > WD_DESCRIPTION_MAX)
 		return wd_err_set(err, E2BIG,
 			"mount on '%s': the description has %zu bytes, at most %d "
 			"are possible",
-			target, len, KEEPER_DESCRIPTION_MAX);
+			target, len, WD_DESCRIPTION_MAX);
 	if (k->nmounts >= KEEPER_MOUNTS_MAX)
 		return wd_err_set(err, ENOSPC, "mount on '%s': there are %u mounts already", target,
 			k->nmounts);
@@ -165,14 +177,15 @@ int mount_request(struct keeper *k, uint64_t client, uint64_t request, const cha
 		wd_err_wrap(err, "mount on '%s'", target);
 		return rc;
 	}
-	m = mount_new(k, target, description, len);
+	m = mount_new(target);
 	if (!m)
 		return wd_err_set(err, ENOMEM, "mount on '%s': out of memory", target);
-	m->fuse_fd = kernel_open_fuse(err);
-	if (m->fuse_fd >= 0)
-		m->tables_fd = wd_mm_create(err);
-	if (m->fuse_fd < 0 || m->tables_fd < 0) {
-		rc = m->fuse_fd < 0 ? m->fuse_fd : m->tables_fd;
+	rc = m->fuse_fd = kernel_open_fuse(err);
+	if (rc >= 0)
+		rc = m->tables_fd = wd_mm_create(err);
+	if (rc >= 0)
+		rc = m->description_fd = wd_description_make(description, len, err);
+	if (rc < 0) {
 		mount_free(m);
 		return rc;
 	}
@@ -181,10 +194,7 @@ int mount_request(struct keeper *k, uint64_t client, uint64_t request, const cha
 	m->client = client;
 	m->request = request;
 	m->request_type = WD_MSG_MOUNT;
-	m->next = k->mounts;
-	k->mounts = m;
-	k->nmounts++;
-	k->had_mounts = true;
+	mount_enlist(k, m);
 	agent_pump(k);
 	return 0;
 }
@@ -215,6 +225,9 @@ static int mount_in_kernel(struct keeper *k, struct mount *m, struct wd_err *err
 	m->info_fd = wd_mm_info_create(&info, err);
 	if (m->info_fd < 0)
 		return m->info_fd;
+	m->record_fd = record_make(k, m, err);
+	if (m->record_fd < 0)
+		return m->record_fd;
 	if (k->read_ahead > 0 &&
 		kernel_set_read_ahead(m->major, m->minor, k->read_ahead, &soft) < 0)
 		wd_warn("read-ahead of '%s' stays at its default: %s", m->target, soft.msg);
@@ -244,6 +257,7 @@ void mount_server_ready(struct keeper *k, struct mount *m)
 		return;
 	m->state = MOUNT_SERVING;
 	wd_info("mounted '%s' on '%s'", m->dataset, m->target);
+	holders_pump(k); /* who asked may count on it: the deposits are on their way */
 	answer_good(k, m);
 }
 
@@ -397,12 +411,14 @@ static void give_up(struct keeper *k, struct mount *m)
 		kill(m->pid, SIGKILL);
 }
 
-static void restart(struct keeper *k, struct mount *m)
+void mount_restart(struct keeper *k, struct mount *m)
 {
 	struct wd_err err = WD_ERR_INIT;
 	int64_t now = wd_now_ns();
 
 	m->restart_at_ns = 0;
+	if (adopt_former_lives(k, m))
+		return; /* its end brings us back */
 	m->restarts++;
 	keeper_count(k, WD_KEEPER_server_restarts);
 	if (server_start(k, m, &err) == 0)
@@ -459,7 +475,7 @@ void mount_server_dead(struct keeper *k, struct mount *m, bool was_ready, bool w
 		return;
 	}
 	if (delay == 0)
-		restart(k, m);
+		mount_restart(k, m);
 	else
 		m->restart_at_ns = wd_now_ns() + delay;
 }
@@ -506,7 +522,7 @@ void mount_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next)
 			continue;
 		}
 		if (m->restart_at_ns && now_ns >= m->restart_at_ns)
-			restart(k, m);
+			mount_restart(k, m);
 		if (m->kill_at_ns && now_ns >= m->kill_at_ns) {
 			m->kill_at_ns = 0;
 			if (m->pid > 0)
@@ -519,10 +535,8 @@ void mount_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next)
 	}
 }
 
-bool mounts_stop(struct keeper *k)
+void mounts_stop(struct keeper *k, bool is_all)
 {
-	bool is_waiting = false;
-
 	for (struct mount *m = k->mounts, *next; m; m = next) {
 		struct wd_err err = WD_ERR_INIT;
 
@@ -535,16 +549,16 @@ bool mounts_stop(struct keeper *k)
 			mount_fail(k, m, &err);
 			break;
 		case MOUNT_SERVING:
+			if (!is_all)
+				break;
+			/* fall through */
 		case MOUNT_LOST:
 			if (unmount(k, m, &err) < 0)
-				wd_warn("%s; its server is left running", err.msg);
+				wd_debug("%s", err.msg);
 			break;
 		case MOUNT_LINGERING:
 		case MOUNT_ENDING:
 			break;
 		}
 	}
-	for (struct mount *m = k->mounts; m; m = m->next)
-		is_waiting |= m->state == MOUNT_ENDING;
-	return !is_waiting;
 }

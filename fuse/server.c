@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/deposit.h"
 #include "common/fault.h"
 #include "common/log.h"
 #include "fuse/fuse_abi.h"
@@ -381,6 +382,18 @@ static void wait_for_go(struct wd_msg *m)
 	server_exit(1); /* the keeper died before anything was begun */
 }
 
+/* Of two servers one must not serve. There can be two only after the death of a keeper; the next one
+ * finds out which lives, ends it and starts another. */
+static void become_the_server(void)
+{
+	int rc = wd_deposit_serve(SERVER_FD_TABLES);
+
+	if (rc == 0)
+		return;
+	wd_error("another FUSE server has the tables of this mount: %s", strerror(-rc));
+	server_exit(1);
+}
+
 static void answer_ping(struct wd_msg *m)
 {
 	if (!beat_is_alive())
@@ -457,6 +470,7 @@ int main(int argc, char **argv)
 		server_exit(1);
 	}
 	wait_for_go(&m);
+	become_the_server();
 	has_predecessor = atomic_fetch_add(&server.mm.header->generation, 1) > 0;
 	enter(STAGE_ASKING);
 	serve(&m);

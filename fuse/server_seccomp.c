@@ -76,6 +76,7 @@ static const struct rule {
 	{SCMP_SYS(shutdown), 0, UINT32_MAX, SERVER_FD_AGENT},
 	{SCMP_SYS(dup3), 1, UINT32_MAX, SERVER_FD_AGENT},
 	{SCMP_SYS(fcntl), 1, UINT32_MAX, F_GET_SEALS},
+	{SCMP_SYS(fcntl), 1, UINT32_MAX, F_SETLK}, /* says that it serves (common/deposit.h) */
 	{SCMP_SYS(mmap), 2, PROT_EXEC, 0},
 	{SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
 };

@@ -58,7 +58,7 @@ static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct wd_err err = WD_ERR_INIT;
-	struct hub_handlers handlers = {echo, closed, f};
+	struct hub_handlers handlers = {.on_message = echo, .on_close = closed, .arg = f};
 
 	strcpy(f->dir, "/tmp/wd-hub-XXXXXX");
 	assert_non_null(mkdtemp(f->dir));

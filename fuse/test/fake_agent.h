@@ -25,6 +25,7 @@
 #include <unistd.h>
 #include <fcntl.h>
 
+#include "common/hold.h"
 #include "common/lock.h"
 #include "common/mountmem.h"
 #include "common/proto.h"
@@ -79,7 +80,10 @@ static struct {
 	bool is_auto; /* absent blocks are filled when asked for */
 	uint32_t version; /* of the protocol; 0: the newest */
 	bool is_deaf; /* lookups and getattrs are not answered */
+	bool is_no_holder;
+	struct wd_hold hold; /* of the keeper's deposits */
 	uint64_t next_id;
+	unsigned holds, unholds;
 	unsigned adds, servers, dels, requests, lookups, parked_ensures;
 } fake;
 
@@ -550,12 +554,62 @@ static inline void fake_on_backing(struct wd_msg *m, struct wd_rd *r)
 	}
 }
 
+static inline void fake_drop_mount(struct fake_mount *mount)
+{
+	fake_drop_parked(mount->sock);
+	close(mount->sock);
+	close(mount->tables_fd);
+	mount->sock = -1;
+}
+
+static inline int fake_hold_send(void *arg, struct wd_msg *m)
+{
+	return wd_msg_send(fake.keeper, m, 0);
+}
+
+static inline void fake_hold_ended(void *arg, const struct wd_deposit *d, enum wd_hold_end why)
+{
+	struct fake_mount *mount = fake_mount_by_id(d->mount);
+
+	fake.unholds++;
+	if (why == WD_HOLD_GONE && mount)
+		fake_drop_mount(mount);
+}
+
+/* The keeper is gone: what was asked of it is answered as well as can be. */
+static inline void fake_lose_keeper(void)
+{
+	close(fake.keeper);
+	fake.keeper = -1;
+	wd_hold_lost(&fake.hold, wd_now_ns());
+	for (int i = 0; i < FAKE_PARKED; i++) {
+		struct fake_parked *p = &fake.parked[i];
+
+		if (!p->file || !p->keeper_id)
+			continue;
+		fake_reply_open(p->sock, p->id, p->file, WD_OPEN_CACHED);
+		p->file = NULL;
+	}
+}
+
 static inline void fake_on_keeper(struct wd_msg *m)
 {
 	struct wd_rd r = wd_rd_start(m);
 	struct fake_mount *mount;
 
+	if (wd_hold_takes(m->type)) {
+		fake.holds += m->type == WD_MSG_HOLD;
+		if (!wd_hold_message(&fake.hold, m))
+			fake_fatal("a malformed message of a holder's");
+		return;
+	}
 	switch (m->type) {
+	case WD_MSG_HOLDINGS:
+		if (fake.is_no_holder)
+			fake_error(fake.keeper, m, -ENOSYS);
+		else
+			wd_hold_begin(&fake.hold);
+		break;
 	case WD_MSG_HELLO:
 		if (fake.version && wd_rd_u32(&r) != fake.version) { /* as version 1 does */
 			fake_error(fake.keeper, m, -EPROTO);
@@ -585,12 +639,8 @@ static inline void fake_on_keeper(struct wd_msg *m)
 	case WD_MSG_MOUNT_DEL:
 		mount = fake_mount_by_id(wd_rd_u64(&r));
 		fake.dels++;
-		if (mount) {
-			fake_drop_parked(mount->sock);
-			close(mount->sock);
-			close(mount->tables_fd);
-			mount->sock = -1;
-		}
+		if (mount)
+			fake_drop_mount(mount);
 		wd_msg_start_reply(&fake_out, m->type, m->id, 0);
 		fake_send(fake.keeper);
 		break;
@@ -626,8 +676,7 @@ static inline void fake_poll_once(struct wd_msg *m)
 			fake_on_keeper(m);
 			wd_msg_close_fds(m);
 		} else {
-			close(fake.keeper);
-			fake.keeper = -1;
+			fake_lose_keeper();
 		}
 	}
 	for (int i = 0; i < FAKE_MOUNTS; i++) {
@@ -682,6 +731,11 @@ static inline void fake_start(void)
 
 	snprintf(path, sizeof(path), "%s/agent.sock", fake.run_dir);
 	fake.is_stopping = false;
+	fake.hold = (struct wd_hold){.send = fake_hold_send,
+		.on_end = fake_hold_ended,
+		.give_up_ns = 300000000000LL};
+	if (wd_hold_init(&fake.hold) < 0)
+		abort();
 	fake.wake = eventfd(0, EFD_CLOEXEC);
 	fake.listener = wd_listen(path, &err);
 	if (fake.listener < 0) {
@@ -709,14 +763,10 @@ static inline void fake_stop(void)
 	if (fake.keeper >= 0)
 		close(fake.keeper);
 	fake.keeper = fake.listener = -1;
-	for (int i = 0; i < FAKE_MOUNTS; i++) {
-		if (fake.mounts[i].sock < 0)
-			continue;
-		fake_drop_parked(fake.mounts[i].sock);
-		close(fake.mounts[i].sock);
-		close(fake.mounts[i].tables_fd);
-		fake.mounts[i].sock = -1;
-	}
+	wd_hold_done(&fake.hold);
+	for (int i = 0; i < FAKE_MOUNTS; i++)
+		if (fake.mounts[i].sock >= 0)
+			fake_drop_mount(&fake.mounts[i]);
 }
 
 /* Makes a range present and answers who waits for it. */

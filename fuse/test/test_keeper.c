@@ -208,23 +208,6 @@ static void a_mount_in_another_namespace_is_served_on(void **state)
 	}
 }
 
-static void a_stopping_keeper_unmounts(void **state)
-{
-	struct stat before, after;
-	int status;
-
-	assert_int_equal(stat(target, &before), 0);
-	kill(guard->keeper, SIGTERM);
-	assert_int_equal(waitpid(guard->keeper, &status, 0), guard->keeper);
-	guard->keeper = 0;
-	assert_int_equal(status, 0);
-	guard->connection = 0;
-	assert_int_equal(stat(target, &after), 0);
-	assert_int_not_equal(before.st_dev, after.st_dev);
-	assert_int_equal(access(keeper_sock, F_OK), -1);
-	start_keeper(NULL);
-}
-
 static void hostile_clients_are_dropped(void **state)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -336,7 +319,6 @@ int main(void)
 #endif
 		MOUNTED(a_mount_undone_by_someone_else_is_forgotten),
 		MOUNTED(a_mount_in_another_namespace_is_served_on),
-		MOUNTED(a_stopping_keeper_unmounts),
 		MOUNTED(hostile_clients_are_dropped),
 		MOUNTED(an_agent_that_talks_nonsense_harms_nobody_for_long),
 		PLAIN(a_client_that_leaves_undoes_its_mount),

@@ -2,41 +2,7 @@
 /*
  * Death: of servers, agents and the keeper, under readers (mount_fixture.h).
  */
-#include "fuse/test/mount_fixture.h"
-
-struct loop_reader {
-	pthread_t thread;
-	struct fake_file *file;
-	_Atomic bool *stop;
-	int rc;
-	unsigned rounds;
-};
-
-static void *run_loop_reader(void *arg)
-{
-	struct loop_reader *r = arg;
-
-	while (!atomic_load(r->stop) && r->rc == 0) {
-		char path[300];
-		struct stat st;
-		DIR *d;
-
-		r->rc = read_whole(r->file);
-		snprintf(path, sizeof(path), "%s/many/f%03u", target, r->rounds++ % FAKE_MANY);
-		if (r->rc == 0 && stat(path, &st) < 0)
-			r->rc = errno;
-		snprintf(path, sizeof(path), "%s/many", target);
-		d = opendir(path);
-		if (!d) {
-			r->rc = r->rc ? r->rc : errno;
-			break;
-		}
-		for (int i = 0; i < 50 && readdir(d); i++)
-			;
-		closedir(d);
-	}
-	return NULL;
-}
+#include "fuse/test/loop_readers.h"
 
 static void readers_outlive_the_server(void **state)
 {
