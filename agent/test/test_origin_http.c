@@ -32,7 +32,7 @@ static int end(void **state)
 
 static void open_at(struct setup *s, const char *path, const char *index)
 {
-	struct origin_options options = {.index = index, .deadline_ms = 2000};
+	struct origin_options options = {.index = index, .deadline_ms = 30000};
 	struct wd_err err = WD_ERR_INIT;
 	char url[200];
 

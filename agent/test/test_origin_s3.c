@@ -39,7 +39,7 @@ static void open_at(struct setup *s, const char *url)
 		.access_key = "AK",
 		.secret_key = "SECRETKEY",
 		.session_token = "TOKEN",
-		.deadline_ms = 2000};
+		.deadline_ms = 30000};
 	struct wd_err err = WD_ERR_INIT;
 
 	assert_ok(origin_open(url, &options, &s->origin, &err));

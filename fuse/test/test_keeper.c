@@ -59,7 +59,7 @@ static void idle_memory_is_small(void **state)
 		assert_reads_right(cold);
 		assert_reads_right(direct);
 	}
-	for (int i = 0; i < 40 && (rss = proc_status(pid, "VmRSS", 10)) >= 6 * 1024; i++)
+	for (int i = 0; i < 300 && (rss = proc_status(pid, "VmRSS", 10)) >= 6 * 1024; i++)
 		usleep(100000); /* memory goes back a second after the last request */
 	print_message(
 		"server %llu KiB, keeper %llu KiB\n", rss, proc_status(guard->keeper, "VmRSS", 10));
