@@ -29,6 +29,7 @@
 #include "agent/holder.h"
 #include "agent/http.h"
 #include "agent/mount.h"
+#include "agent/server_program.h"
 #include "agent/status.h"
 #include "common/hold.h"
 #include "common/log.h"
@@ -63,6 +64,8 @@ static bool on_hello(struct agent *a, struct conn *c, struct wd_msg *m)
 	conn_send(c, reply);
 	if (role == WD_ROLE_KEEPER)
 		keeper_link_attach(a->keeper, c);
+	if (role == WD_ROLE_KEEPER && version >= 2)
+		server_program_offer(a->server_program, a->keeper);
 	return true;
 }
 
@@ -183,6 +186,9 @@ static int agent_open(struct agent *a, struct wd_err *err)
 	if (mkdir(s->run_dir, 0755) < 0 && errno != EEXIST)
 		return wd_err_sys(err, errno, "create run directory '%s'", s->run_dir);
 	origins_set_stall_timeout(s->stall_timeout);
+	rc = server_program_load(s, &a->server_program, err);
+	if (rc < 0)
+		return rc;
 	rc = origins_start((unsigned)s->transfer_threads, (unsigned)s->max_transfers, err);
 	if (rc == 0)
 		rc = meta_open_with(s->cache_dir, s->run_dir, &a->meta, err);
@@ -228,6 +234,7 @@ static void agent_close(struct agent *a)
 	fetcher_free(a->fetcher);
 	tree_free(a->tree);
 	meta_close(a->meta);
+	server_program_free(a->server_program);
 }
 
 static void tell_ready(int fd)

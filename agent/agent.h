@@ -21,6 +21,7 @@
 struct mount;
 struct holder;
 struct http;
+struct server_program;
 
 struct agent {
 	const struct settings *settings;
@@ -34,6 +35,7 @@ struct agent {
 	struct keeper_link *keeper;
 	struct holder *holder;
 	struct http *http;
+	struct server_program *server_program; /* NULL: none */
 	bool exits_when_idle;
 	struct wd_mutex lock;
 	struct mount *mounts WD_GUARDED_BY(lock);

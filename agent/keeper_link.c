@@ -229,3 +229,14 @@ void keeper_backing_close(struct keeper_link *k, uint64_t mount, uint32_t backin
 	wd_put_u32(m, backing_id);
 	call(k, m, cb, arg);
 }
+
+void keeper_offer_program(struct keeper_link *k, const char *id, int fd, keeper_cb cb, void *arg)
+{
+	struct wd_msg *m = hub_scratch();
+
+	wd_msg_start(m, WD_MSG_SERVER_PROGRAM, 0);
+	wd_put_str(m, id);
+	wd_put_str(m, WD_VERSION);
+	wd_put_fd(m, fd);
+	call(k, m, cb, arg);
+}

@@ -32,6 +32,9 @@ bool keeper_link_stats(struct keeper_link *k, const struct wd_msg *m);
 /* Their Prometheus text; nothing before a keeper has sent them. */
 void keeper_link_print_metrics(struct keeper_link *k, FILE *out);
 
+/* Hands the keeper a server program; fd is borrowed. */
+void keeper_offer_program(
+	struct keeper_link *k, const char *id, int fd, keeper_cb cb, void *arg);
 /* Registers fd (borrowed) for passthrough on the mount. cb exactly once, maybe at once. */
 void keeper_backing_open(struct keeper_link *k, uint64_t mount, int fd, keeper_cb cb, void *arg);
 /* cb may be NULL. */

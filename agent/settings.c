@@ -58,5 +58,8 @@ const struct wd_config_key settings_keys[] = {
 		"listings and lookups under way at the origins at once"},
 	{"file-origins", WD_CONFIG_BOOL, AT(file_origins), 0, 0, "true",
 		"whether mounts may name file: URLs"},
+	{"server-program", WD_CONFIG_STRING, AT(server_program), 0, 0, "",
+		"the warpdrive-fuse that this agent's keeper is to run; empty: the one beside the agent; "
+		"none: the keeper's own"},
 	{0},
 };

@@ -11,7 +11,7 @@
 #include "common/config.h"
 
 struct settings {
-	char *run_dir, *cache_dir, *http_listen;
+	char *run_dir, *cache_dir, *http_listen, *server_program;
 	int64_t cache_size, free_space_floor, memory_limit, scrub_rate, scrub_interval;
 	int64_t metadata_ttl, negative_ttl, request_deadline, stall_timeout, proof_ttl, give_up;
 	int64_t small_object_size, prefetch_window, prefetch_budget, max_get_size;

@@ -167,6 +167,11 @@ enum wd_msg_type {
 	 * in its order; more or fewer come from another release. Sent whenever a number has
 	 * changed. no reply */
 	WD_MSG_KEEPER_STATS = 111,
+	/* Version 2. agent -> keeper.  str id (a hash in hexadecimal), str build version;
+	 * fds: [warpdrive-fuse: a sealed memfd, or a file that is opened for reading only]. What the
+	 * servers are to run. reply, after it was tried: empty. -EACCES: it cannot be executed, but
+	 * may be in another form */
+	WD_MSG_SERVER_PROGRAM = 112,
 };
 
 enum wd_mount_flag { WD_MOUNT_READ_ONLY = 1, WD_MOUNT_NO_PASSTHROUGH = 2 };

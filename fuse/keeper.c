@@ -59,6 +59,16 @@ void source_close(struct keeper *k, struct source *source)
 	source->fd = -1;
 }
 
+void source_move(struct keeper *k, struct source *from, struct source *to)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = to};
+
+	if (from->fd >= 0)
+		epoll_ctl(k->epoll_fd, EPOLL_CTL_MOD, from->fd, &event);
+	to->fd = from->fd;
+	from->fd = -1;
+}
+
 static void on_signal(struct keeper *k, struct source *source)
 {
 	struct signalfd_siginfo info;
@@ -125,6 +135,7 @@ static void run_timers(struct keeper *k)
 	agent_timers(k, wd_now_ns(), &next);
 	lifetime_timers(k, wd_now_ns(), &next);
 	watch_timers(k, wd_now_ns(), &next);
+	program_timers(k, wd_now_ns(), &next);
 	agent_send_stats(k);
 	if (next != INT64_MAX) {
 		spec.it_value.tv_sec = next / 1000000000;
@@ -370,7 +381,7 @@ int main(int argc, char **argv)
 	if (rc >= 0)
 		return rc;
 	mallopt(M_ARENA_MAX, 1);
-	if (set_up(k, &err) < 0) {
+	if (program_init(k, &err) < 0 || set_up(k, &err) < 0) {
 		wd_error("%s", err.msg);
 		return 1;
 	}

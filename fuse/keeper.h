@@ -14,6 +14,7 @@
  *	keeper_server.c    one server of a mount: started, watched, replaced
  *	keeper_spawn.c, keeper_kernel.c, keeper_init.c   without state
  *	keeper_watch.c     servers that hang
+ *	keeper_program.c   which program serves a mount; upgrades
  *	keeper_spawn.c, keeper_kernel.c, keeper_init.c, keeper_mountinfo.c   without state
  */
 #include <stdbool.h>
@@ -29,6 +30,7 @@
 #define KEEPER_MOUNTS_MAX 1024	     /* one more is refused with ENOSPC */
 #define KEEPER_BACKINGS_MAX 65536    /* backing ids of one mount; then ENFILE */
 #define KEEPER_HOLDERS_MAX 8	     /* the agent is the first; one more is refused with ENOSPC */
+#define PROGRAM_ID_MAX 72
 
 struct keeper;
 
@@ -53,6 +55,33 @@ enum link_state {
 	LINK_ADDING, /* MOUNT_ADD is unanswered */
 	LINK_ADDED,
 	LINK_REFUSED, /* told again at retry_at_ns */
+};
+
+/* A program for servers; counted. */
+struct program {
+	unsigned refs;
+	int fd; /* -1: k->server_path, opened anew each time */
+	char id[PROGRAM_ID_MAX];
+};
+
+/* A server that is started beside the one that serves, to take over from it. */
+struct standby {
+	struct source control, process;
+	pid_t pid; /* 0: none */
+	struct program *program;
+	int agent_end; /* what the agent gets when it takes over */
+	bool is_ready;
+	uint32_t version;
+	int64_t started_at_ns, until_ns;
+};
+
+/* The one program that is being tried. */
+struct trial {
+	struct source process;
+	pid_t pid; /* 0: none */
+	struct program *program;
+	uint64_t request; /* of the agent; 0: it is gone */
+	int64_t until_ns;
 };
 
 struct mount {
@@ -84,6 +113,12 @@ struct mount {
 	bool is_hung; /* and is being killed for it */
 	int64_t alive_at_ns, ping_at_ns;
 	unsigned pings_unanswered;
+	/* keeper_program.c; programs may be NULL */
+	struct program *program; /* what the server runs */
+	struct program *refused; /* not to be tried here */
+	struct program *former_program; /* served well before the last upgrade */
+	struct standby standby;
+	bool is_handing_over; /* the server is being ended for the standby */
 	unsigned restarts;     /* servers beyond the first */
 	unsigned young_deaths; /* in a row */
 	/* 0: not set. down_since_ns: no server has served well since */
@@ -146,6 +181,9 @@ struct keeper {
 	struct mount *mounts;
 	unsigned nmounts;
 
+	struct program *own, *offered; /* offered: NULL until the agent brings one */
+	struct trial trial;
+
 	uint64_t stats[WD_KEEPER_STATS_COUNT];
 	bool is_stats_news; /* the agent has not been told */
 
@@ -163,6 +201,8 @@ int source_watch(struct keeper *k, struct source *source, int fd,
 	void (*on_event)(struct keeper *k, struct source *source), struct wd_err *err);
 /* Stops watching and closes. Fine for one that is not in use. */
 void source_close(struct keeper *k, struct source *source);
+/* `to` takes the place of `from`, with its own on_event, which is set later by the caller. */
+void source_move(struct keeper *k, struct source *from, struct source *to);
 
 /* ---- keeper_clients.c ---- */
 void clients_accept(struct keeper *k, struct source *source);
@@ -209,6 +249,31 @@ void server_go(struct keeper *k, struct mount *m);
 /* Hands the server a new socket to the agent. Takes ownership of end. */
 void server_send_agent_sock(struct keeper *k, struct mount *m, int end);
 
+/* The process alone: program, the server's ends of its two sockets. */
+int server_spawn(struct keeper *k, const struct mount *m, const struct program *p, int agent_end,
+	int control, pid_t *ret_pid, int *ret_pidfd, struct wd_err *err);
+/* The protocol version in a READY; 0: it is malformed. */
+uint32_t server_ready_version(const struct wd_msg *m);
+/* m->control and m->process were moved there: sets what they do. */
+void server_moved(struct mount *m);
+
+/* ---- keeper_program.c ---- */
+int program_init(struct keeper *k, struct wd_err *err);
+/* What the next server of m is to run; noted in m. */
+const struct program *program_choose(struct keeper *k, struct mount *m);
+/* Its servers die young, again and again. True when another program is to be run from now on. */
+bool program_crashes(struct keeper *k, struct mount *m);
+void program_forget(struct mount *m);
+/* WD_MSG_SERVER_PROGRAM, in k->in. */
+void program_offered(struct keeper *k);
+/* Upgrades one mount at a time. */
+void program_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next);
+void standby_init(struct mount *m);
+/* Ends a standby, if there is one. */
+void standby_cancel(struct keeper *k, struct mount *m);
+/* The server is dead: true when a standby takes over, now or when it gets READY. */
+bool standby_take_over(struct keeper *k, struct mount *m);
+
 /* ---- keeper_watch.c ---- */
 /* A server was started, or got its GO. */
 void watch_start(struct keeper *k, struct mount *m);
@@ -223,6 +288,8 @@ int agent_connect(struct keeper *k, struct wd_err *err);
 void agent_pump(struct keeper *k);
 /* A new server got one end; this is the other. Takes ownership. */
 void agent_replace_server(struct keeper *k, struct mount *m, int end);
+/* Sends k->out. */
+int agent_send(struct keeper *k);
 /* Sends the counters if they changed. */
 void agent_send_stats(struct keeper *k);
 void agent_mount_gone(struct keeper *k, struct mount *m);

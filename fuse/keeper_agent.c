@@ -39,6 +39,7 @@ static void agent_lost(struct keeper *k)
 	k->agent_state = AGENT_AWAY;
 	holder_gone(k, HOLDER_AGENT);
 	k->adds_unanswered = 0;
+	k->trial.request = 0;
 	k->agent_backoff_ns = was_connected ? BACKOFF_MIN_NS : k->agent_backoff_ns * 2;
 	if (k->agent_backoff_ns > BACKOFF_MAX_NS)
 		k->agent_backoff_ns = BACKOFF_MAX_NS;
@@ -399,6 +400,8 @@ static void on_message(struct keeper *k)
 		on_backing_open(k);
 	} else if (k->in.type == WD_MSG_BACKING_CLOSE) {
 		on_backing_close(k);
+	} else if (k->in.type == WD_MSG_SERVER_PROGRAM) {
+		program_offered(k);
 	} else {
 		wd_debug("the agent sent a message of type %u, which means nothing here",
 			k->in.type);

@@ -32,6 +32,7 @@
 #define RESTART_MIN_NS (10 * MS)
 #define RESTART_MAX_NS (5000 * MS)
 #define RESTART_KILLED_NS (20 * MS) /* at most, after SIGKILL: the fault is not the server's */
+#define FALL_BACK_AFTER 3	     /* young deaths, to the program that served before */
 #define FIRST_TRIES 5		     /* a new mount whose server dies so often before READY fails */
 #define UNDO_NS (100 * MS)
 #define UNDO_TRIES 100
@@ -76,6 +77,7 @@ void mount_free(struct mount *m)
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
+	program_forget(m);
 	free(m->target);
 	free(m->dataset);
 	free(m);
@@ -89,6 +91,7 @@ static void forget(struct keeper *k, struct mount *m)
 	holders_unhold(k, m);
 	agent_mount_gone(k, m);
 	record_remove(k, m);
+	standby_cancel(k, m);
 	source_close(k, &m->process);
 	source_close(k, &m->control);
 	source_close(k, &m->former);
@@ -130,6 +133,7 @@ struct mount *mount_new(const char *target)
 		return NULL;
 	m->fuse_fd = m->info_fd = m->tables_fd = m->description_fd = m->record_fd = -1;
 	m->first_end = m->control.fd = m->process.fd = m->former.fd = -1;
+	standby_init(m);
 	m->target = strdup(target);
 	if (!m->target) {
 		mount_free(m);
@@ -268,6 +272,7 @@ static void end(struct keeper *k, struct mount *m)
 {
 	m->is_mounted = false;
 	m->restart_at_ns = 0;
+	standby_cancel(k, m);
 	if (m->pid == 0) {
 		answer_good(k, m);
 		forget(k, m);
@@ -321,6 +326,7 @@ static bool undo(struct mount *m)
 void mount_fail(struct keeper *k, struct mount *m, struct wd_err *err)
 {
 	m->restart_at_ns = 0;
+	standby_cancel(k, m);
 	if (m->pid > 0)
 		kill(m->pid, SIGKILL);
 	m->state = m->is_mounted && !undo(m) ? MOUNT_LOST : MOUNT_ENDING;
@@ -357,11 +363,11 @@ int mount_request_umount(struct keeper *k, uint64_t client, uint64_t request, co
 
 /* ---- servers that die ---- */
 
-static int64_t restart_delay(struct mount *m, bool was_killed)
+static int64_t restart_delay(struct mount *m, bool served_well, bool was_killed)
 {
 	int64_t delay = RESTART_MIN_NS;
 
-	if (wd_now_ns() - m->started_at_ns >= YOUNG_NS) {
+	if (served_well) {
 		m->young_deaths = 0;
 		return 0;
 	}
@@ -406,6 +412,7 @@ static void give_up(struct keeper *k, struct mount *m)
 		 "connection is aborted, and whoever uses it gets errors; unmount it",
 		m->target, (long long)(k->give_up_ns / (1000 * MS)));
 	m->state = MOUNT_LOST;
+	standby_cancel(k, m);
 	keeper_count(k, WD_KEEPER_give_ups);
 	if (m->pid > 0)
 		kill(m->pid, SIGKILL);
@@ -465,7 +472,11 @@ void mount_server_dead(struct keeper *k, struct mount *m, bool was_ready, bool w
 	/* one that was ready and then ended from outside, or lived for a while, served well */
 	if (!m->down_since_ns || (was_ready && (was_killed || !is_young)))
 		m->down_since_ns = wd_now_ns();
-	delay = restart_delay(m, was_killed);
+	if (standby_take_over(k, m))
+		return;
+	delay = restart_delay(m, was_ready && !is_young, was_killed);
+	if (!was_killed && m->young_deaths >= FALL_BACK_AFTER && program_crashes(k, m))
+		m->young_deaths = 0;
 	if (m->state == MOUNT_STARTING && m->young_deaths >= FIRST_TRIES) {
 		wd_err_set(&err, EIO,
 			"mount on '%s': the FUSE server '%s' does not start; see the "

@@ -24,8 +24,7 @@
 #include "fuse/keeper_kernel.h"
 #include "fuse/keeper_spawn.h"
 
-/* The protocol version in a READY; 0: it is malformed. */
-static uint32_t ready_version(const struct wd_msg *m)
+uint32_t server_ready_version(const struct wd_msg *m)
 {
 	struct wd_rd r = wd_rd_start(m);
 	uint32_t version = m->len == 0 ? 1 : wd_rd_u32(&r);
@@ -46,9 +45,9 @@ static void on_control(struct keeper *k, struct source *source)
 			watch_pong(m);
 			return;
 		}
-		if (k->in.type == WD_MSG_READY && !m->is_ready && ready_version(&k->in)) {
+		if (k->in.type == WD_MSG_READY && !m->is_ready && server_ready_version(&k->in)) {
 			m->is_ready = true;
-			m->server_version = ready_version(&k->in);
+			m->server_version = server_ready_version(&k->in);
 			mount_server_ready(k, m);
 			return;
 		}
@@ -76,7 +75,7 @@ static void on_process(struct keeper *k, struct source *source)
 		return;
 	if (WIFSIGNALED(status)) {
 		was_killed = is_from_outside(WTERMSIG(status)) && !m->is_hung;
-		if (m->state != MOUNT_ENDING)
+		if (m->state != MOUNT_ENDING && !m->is_handing_over)
 			wd_warn("the FUSE server %d of '%s' was ended by signal %d (%s)", (int)pid,
 				m->target, WTERMSIG(status), strsignal(WTERMSIG(status)));
 	} else if (WEXITSTATUS(status) != 0) {
@@ -105,11 +104,29 @@ static int make_agent_end(struct keeper *k, struct mount *m, struct wd_err *err)
 	return pair[1];
 }
 
+void server_moved(struct mount *m)
+{
+	m->control.on_event = on_control;
+	m->process.on_event = on_process;
+}
+
+int server_spawn(struct keeper *k, const struct mount *m, const struct program *p, int agent_end,
+	int control, pid_t *ret_pid, int *ret_pidfd, struct wd_err *err)
+{
+	struct spawn spawn = {.path = k->server_path, .program = p->fd, .uid = k->server_uid};
+
+	spawn.fds[SERVER_FD_FUSE - SERVER_FD_FUSE] = m->fuse_fd;
+	spawn.fds[SERVER_FD_INFO - SERVER_FD_FUSE] = m->info_fd;
+	spawn.fds[SERVER_FD_TABLES - SERVER_FD_FUSE] = m->tables_fd;
+	spawn.fds[SERVER_FD_AGENT - SERVER_FD_FUSE] = agent_end;
+	spawn.fds[SERVER_FD_CONTROL - SERVER_FD_FUSE] = control;
+	return spawn_server(&spawn, ret_pid, ret_pidfd, err);
+}
+
 int server_start(struct keeper *k, struct mount *m, struct wd_err *err)
 {
 	wd_autoclose int end = make_agent_end(k, m, err);
 	wd_autoclose int theirs = -1, ours = -1, pidfd = -1;
-	struct spawn spawn = {.path = k->server_path, .uid = k->server_uid};
 	int pair[2], rc;
 
 	if (end < 0)
@@ -119,12 +136,7 @@ int server_start(struct keeper *k, struct mount *m, struct wd_err *err)
 			err, errno, "make a socket pair for the server of '%s'", m->target);
 	ours = pair[0];
 	theirs = pair[1];
-	spawn.fds[SERVER_FD_FUSE - SERVER_FD_FUSE] = m->fuse_fd;
-	spawn.fds[SERVER_FD_INFO - SERVER_FD_FUSE] = m->info_fd;
-	spawn.fds[SERVER_FD_TABLES - SERVER_FD_FUSE] = m->tables_fd;
-	spawn.fds[SERVER_FD_AGENT - SERVER_FD_FUSE] = end;
-	spawn.fds[SERVER_FD_CONTROL - SERVER_FD_FUSE] = theirs;
-	rc = spawn_server(&spawn, &m->pid, &pidfd, err);
+	rc = server_spawn(k, m, program_choose(k, m), end, theirs, &m->pid, &pidfd, err);
 	if (rc < 0)
 		return rc;
 	m->started_at_ns = wd_now_ns();

@@ -50,7 +50,7 @@ int spawn_isolate(struct wd_err *err)
 static void give_up(const char *what)
 {
 	wd_error("start a FUSE server: %s: %s", what, strerror(errno));
-	_exit(127);
+	_exit(errno == EACCES || errno == EPERM ? SPAWN_EXIT_FORBIDDEN : 127);
 }
 
 static void place_fds(const struct spawn *spawn, int program)
@@ -59,14 +59,16 @@ static void place_fds(const struct spawn *spawn, int program)
 	int moved[SERVER_FD_END];
 
 	for (int i = SERVER_FD_FUSE; i < SERVER_FD_END; i++) {
-		moved[i] = fcntl(spawn->fds[i - SERVER_FD_FUSE], F_DUPFD_CLOEXEC, FD_SAFE);
+		moved[i] = fcntl(spawn->is_trial ? null : spawn->fds[i - SERVER_FD_FUSE],
+			F_DUPFD_CLOEXEC, FD_SAFE);
 		if (moved[i] < 0)
 			give_up("duplicate a descriptor");
 	}
 	for (int i = SERVER_FD_FUSE; i < SERVER_FD_END; i++)
 		if (dup2(moved[i], i) < 0)
 			give_up("place a descriptor");
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
+		dup2(spawn->is_trial ? null : STDERR_FILENO, STDOUT_FILENO) < 0)
 		give_up("open /dev/null");
 	/* marks, does not close: the program must stay open until it is executed */
 	if (program < FD_SAFE ||
@@ -135,7 +137,7 @@ static void become_server(const struct spawn *spawn, int program)
 {
 	/* a server of protocol version 1 does not look at it */
 	static char protocol[] = "--protocol=" STRING(WD_PROTO_VERSION);
-	static char *const argv[] = {"warpdrive-fuse", protocol, NULL};
+	char *const argv[] = {"warpdrive-fuse", spawn->is_trial ? "--version" : protocol, NULL};
 	sigset_t none;
 
 	program = fcntl(program, F_DUPFD_CLOEXEC, FD_SAFE);
@@ -149,12 +151,14 @@ static void become_server(const struct spawn *spawn, int program)
 	set_limits();
 	drop_privileges(spawn->uid);
 	syscall(SYS_execveat, program, "", argv, server_environment(), AT_EMPTY_PATH);
-	give_up(spawn->path);
+	give_up(spawn->program < 0 ? spawn->path : "the server program of the agent");
 }
 
 int spawn_server(const struct spawn *spawn, pid_t *ret_pid, int *ret_pidfd, struct wd_err *err)
 {
-	wd_autoclose int program = open(spawn->path, O_RDONLY | O_CLOEXEC);
+	wd_autoclose int program = spawn->program < 0
+					   ? open(spawn->path, O_RDONLY | O_CLOEXEC)
+					   : fcntl(spawn->program, F_DUPFD_CLOEXEC, 3);
 	int pidfd;
 	pid_t pid;
 

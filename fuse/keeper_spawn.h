@@ -4,6 +4,7 @@
 /*
  * Starting a server: fork, strip of every privilege, exec.
  */
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "common/err.h"
@@ -18,9 +19,13 @@ enum server_fd {
 	SERVER_FD_END = 8,
 };
 
+#define SPAWN_EXIT_FORBIDDEN 126 /* exit status of a child whose program may not be executed */
+
 struct spawn {
-	const char *path;			 /* of warpdrive-fuse */
+	const char *path;			 /* of warpdrive-fuse; used when program is -1 */
+	int program;				 /* an open one, borrowed; -1: none */
 	uid_t uid;				 /* and gid of the server */
+	bool is_trial; /* it is to say --version and to end; it gets no descriptors */
 	int fds[SERVER_FD_END - SERVER_FD_FUSE]; /* in the order of enum server_fd */
 };
 

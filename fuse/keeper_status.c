@@ -47,8 +47,9 @@ static void put_mount(FILE *f, const struct mount *m)
 	put_string(f, m->dataset ? m->dataset : "");
 	fprintf(f,
 		",\"state\":\"%s\",\"server_pid\":%d,\"restarts\":%u,\"backing_ids\":%u,"
-		"\"device\":\"%u:%u\"}",
-		state_names[m->state], (int)m->pid, m->restarts, m->backings, m->major, m->minor);
+		"\"device\":\"%u:%u\",\"program\":\"%.12s\"}",
+		state_names[m->state], (int)m->pid, m->restarts, m->backings, m->major, m->minor,
+		m->program ? m->program->id : "");
 }
 
 static void put_counters(FILE *f, const struct keeper *k)

@@ -78,6 +78,8 @@ static struct {
 	unsigned nfiles;
 	struct fake_parked parked[FAKE_PARKED];
 	bool is_auto; /* absent blocks are filled when asked for */
+	int program_status; /* the answer to the last offer */
+	unsigned program_answers;
 	uint32_t version; /* of the protocol; 0: the newest */
 	bool is_deaf; /* lookups and getattrs are not answered */
 	bool is_no_holder;
@@ -644,6 +646,10 @@ static inline void fake_on_keeper(struct wd_msg *m)
 		wd_msg_start_reply(&fake_out, m->type, m->id, 0);
 		fake_send(fake.keeper);
 		break;
+	case WD_MSG_SERVER_PROGRAM | WD_MSG_REPLY:
+		fake.program_status = m->status;
+		fake.program_answers++;
+		break;
 	case WD_MSG_BACKING_OPEN | WD_MSG_REPLY:
 		fake_on_backing(m, &r);
 		break;
@@ -767,6 +773,27 @@ static inline void fake_stop(void)
 	for (int i = 0; i < FAKE_MOUNTS; i++)
 		if (fake.mounts[i].sock >= 0)
 			fake_drop_mount(&fake.mounts[i]);
+}
+
+/* Offers the keeper a server program and waits for its answer. fd is borrowed. */
+static inline int fake_offer(const char *id, int fd)
+{
+	unsigned before;
+	int status;
+
+	wd_lock(&fake.lock);
+	before = fake.program_answers;
+	wd_msg_start(&fake_out, WD_MSG_SERVER_PROGRAM, ++fake.next_id);
+	wd_put_str(&fake_out, id);
+	wd_put_str(&fake_out, "fake");
+	if (fd >= 0)
+		wd_put_fd(&fake_out, fd);
+	fake_send(fake.keeper);
+	while (fake.program_answers == before)
+		wd_cond_wait(&fake.changed, &fake.lock);
+	status = fake.program_status;
+	wd_unlock(&fake.lock);
+	return status;
 }
 
 /* Makes a range present and answers who waits for it. */

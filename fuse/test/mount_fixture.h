@@ -529,6 +529,32 @@ static inline void restart_with(const char *server, const char *option, const ch
 	start_keeper(server);
 }
 
+/* A copy of program at path, which is no link to it: it can be replaced. */
+static inline void copy_program(const char *program, const char *path)
+{
+	char fresh[320], buf[65536];
+	int in = open(program, O_RDONLY | O_CLOEXEC), out;
+	ssize_t n;
+
+	snprintf(fresh, sizeof(fresh), "%s.new", path);
+	out = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+	assert_true(in >= 0 && out >= 0);
+	while ((n = read(in, buf, sizeof(buf))) > 0)
+		assert_int_equal(write(out, buf, (size_t)n), n);
+	close(in);
+	close(out);
+	assert_int_equal(rename(fresh, path), 0);
+}
+
+static inline const char *real_server(void)
+{
+	static char path[PATH_MAX];
+
+	strcpy(path, keeper_path);
+	strcpy(strrchr(path, '/'), "/warpdrive-fuse");
+	return path;
+}
+
 static inline unsigned count_fds(pid_t pid)
 {
 	unsigned n = 0;

@@ -173,32 +173,6 @@ static void requests_outlive_a_server_that_dies_reading(void **state)
 
 #endif
 
-/* A copy of program at path, which is no link to it: it can be replaced. */
-static void copy_program(const char *program, const char *path)
-{
-	char fresh[320], buf[65536];
-	int in = open(program, O_RDONLY | O_CLOEXEC), out;
-	ssize_t n;
-
-	snprintf(fresh, sizeof(fresh), "%s.new", path);
-	out = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
-	assert_true(in >= 0 && out >= 0);
-	while ((n = read(in, buf, sizeof(buf))) > 0)
-		assert_int_equal(write(out, buf, (size_t)n), n);
-	close(in);
-	close(out);
-	assert_int_equal(rename(fresh, path), 0);
-}
-
-static const char *real_server(void)
-{
-	static char path[PATH_MAX];
-
-	strcpy(path, keeper_path);
-	strcpy(strrchr(path, '/'), "/warpdrive-fuse");
-	return path;
-}
-
 /* Servers that start and end at once, and a server that is not there. */
 static void a_mount_that_nobody_can_serve_is_aborted(void **state)
 {
