@@ -162,6 +162,7 @@ static void add_job(void *arg)
 		rc = open_dataset(a, mnt, add->flags & WD_MOUNT_ADD_AGAIN, &err);
 	if (rc == 0) {
 		atomic_store(&mnt->has_no_passthrough, mnt->options->has_no_passthrough);
+		open_inherit(mnt); /* before its server can ask */
 		rc = enlist(a, mnt, wd_steal_fd(&add->server), &err);
 	}
 	if (rc < 0) {

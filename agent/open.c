@@ -41,7 +41,8 @@ struct open_file {
 	uint64_t node;
 	struct mount *mount;
 	enum open_state state;
-	uint32_t flags; /* of the first OPEN */
+	bool is_released; /* while OPENING: nobody wants it any more */
+	uint32_t flags;	  /* of the first OPEN */
 	struct node info;
 	struct object *object;
 	struct fetch *fetch;
@@ -118,7 +119,16 @@ static void count_open(const struct open_file *of)
 	}
 }
 
-/* Answers all who wait. The mount may have gone meanwhile: then nothing stays open. */
+/* Takes a file that is out of the table out of the world. */
+static void open_close(struct open_file *of)
+{
+	if (of->mode == WD_OPEN_PASSTHROUGH)
+		keeper_backing_close(of->mount->agent->keeper, of->mount->id, of->backing_id, NULL, NULL);
+	open_file_free(of);
+}
+
+/* Answers all who wait. The mount may have gone meanwhile, or the file been released: then nothing stays
+ * open. */
 static void open_done(struct open_file *of)
 {
 	struct mount *mnt = of->mount;
@@ -126,17 +136,18 @@ static void open_done(struct open_file *of)
 	enum wd_open_mode mode = of->mode;
 	uint32_t backing_id = of->backing_id;
 	struct object *object = object_ref(of->object);
-	bool is_gone;
+	bool is_gone, is_released;
 
 	count_open(of);
 	if (mode == WD_OPEN_PASSTHROUGH)
 		object_pool(of->object);
 	wd_lock(&mnt->lock);
 	is_gone = mnt->is_gone;
+	is_released = of->is_released;
 	of->state = OPEN;
 	waiting = of->waiting;
 	of->waiting = NULL;
-	if (is_gone)
+	if (is_gone || is_released)
 		HASH_DEL(mnt->opens, of);
 	wd_unlock(&mnt->lock);
 	LL_FOREACH_SAFE(waiting, w, tmp) {
@@ -146,6 +157,8 @@ static void open_done(struct open_file *of)
 	}
 	if (is_gone)
 		open_file_free(of);
+	else if (is_released)
+		open_close(of);
 	object_unref(object);
 }
 
@@ -285,10 +298,10 @@ static void open_object(struct open_file *of)
 		open_fail(of, rc, &err);
 		return;
 	}
-	if ((of->flags & WD_OPEN_REOPEN) || object_present_bytes(of->object) == 0)
+	if (object_present_bytes(of->object) == 0)
 		open_decide(of); /* every byte still to come is its own proof */
 	else
-		proof_check(a, mnt->dataset, &of->info, of->object, proof_done, of);
+		proof_check(a, mnt->dataset, &of->info, of->object, of->flags & WD_OPEN_REOPEN, proof_done, of);
 }
 
 static void bind_job(void *arg)
@@ -342,6 +355,7 @@ void open_on_open(struct mount *mnt, struct conn *c, uint64_t id, uint64_t node,
 		mode = of->mode;
 		backing_id = of->backing_id;
 	} else if (of) {
+		of->is_released = false;
 		LL_APPEND(of->waiting, w);
 	} else {
 		fresh->node = node;
@@ -372,16 +386,15 @@ void open_on_release(struct mount *mnt, uint64_t node)
 
 	wd_lock(&mnt->lock);
 	HASH_FIND(hh, mnt->opens, &node, sizeof(node), of);
-	if (of && of->state == OPEN)
+	if (of && of->state == OPEN) {
 		HASH_DEL(mnt->opens, of);
-	else
+	} else if (of) {
+		of->is_released = true; /* its next steps see to it */
 		of = NULL;
+	}
 	wd_unlock(&mnt->lock);
-	if (!of)
-		return;
-	if (of->mode == WD_OPEN_PASSTHROUGH)
-		keeper_backing_close(mnt->agent->keeper, mnt->id, of->backing_id, NULL, NULL);
-	open_file_free(of);
+	if (of)
+		open_close(of);
 }
 
 struct fetch *open_fetch(struct mount *mnt, uint64_t node)
@@ -461,9 +474,7 @@ void open_reconcile(struct mount *mnt)
 
 	HASH_ITER(hh, gone, of, tmp) {
 		HASH_DEL(gone, of);
-		if (of->mode == WD_OPEN_PASSTHROUGH)
-			keeper_backing_close(mnt->agent->keeper, mnt->id, of->backing_id, NULL, NULL);
-		open_file_free(of);
+		open_close(of);
 	}
 }
 
@@ -590,6 +601,19 @@ static int reclaim_in(struct mount *mnt, const struct object_id *id)
 		free(w);
 	}
 	return is_over ? 0 : -EBUSY;
+}
+
+void open_inherit(struct mount *mnt)
+{
+	for (uint32_t i = 0; i < mnt->mm.ninodes; i++) {
+		struct wd_mm_inode *e = &mnt->mm.inodes[i];
+
+		if (atomic_load(&e->state) != WD_INO_RECLAIM)
+			continue;
+		/* closed or not: nobody has it open, and once more does no harm */
+		keeper_backing_close(mnt->agent->keeper, mnt->id, atomic_load(&e->backing_id), NULL, NULL);
+		atomic_store(&e->state, WD_INO_GONE);
+	}
 }
 
 int open_reclaim(void *arg, const struct object_id *id)

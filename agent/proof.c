@@ -75,7 +75,7 @@ static void proof_done(void *arg, int status, const struct wd_err *err)
 }
 
 void proof_check(struct agent *a, struct dataset *ds, const struct node *node, const struct object *object,
-	void (*cb)(void *arg, int status, const struct wd_err *err), void *arg)
+	bool is_again, void (*cb)(void *arg, int status, const struct wd_err *err), void *arg)
 {
 	struct proof *p;
 	struct proof_key key;
@@ -87,7 +87,7 @@ void proof_check(struct agent *a, struct dataset *ds, const struct node *node, c
 	make_key(ds, object_id(object), &key);
 	is_known = meta_get(a->meta, META_PROOFS, &key, sizeof(key), &expiry, sizeof(expiry), &len) == 0 &&
 		len == sizeof(expiry);
-	if ((is_known && expiry > (int64_t)time(NULL)) || object_size(object) == 0) {
+	if ((is_known && (is_again || expiry > (int64_t)time(NULL))) || object_size(object) == 0) {
 		cb(arg, 0, NULL);
 		return;
 	}

@@ -10,9 +10,10 @@
 #include "agent/agent.h"
 
 /* cb(arg, 0, NULL) when the dataset's identity may read the object, maybe at once; else -EACCES, or
- * what the origin said. */
+ * what the origin said. is_again: a server says that the file is open already, and files that are open go on:
+ * then a lapsed proof does. The server's word alone does not. */
 void proof_check(struct agent *a, struct dataset *ds, const struct node *node, const struct object *object,
-	void (*cb)(void *arg, int status, const struct wd_err *err), void *arg);
+	bool is_again, void (*cb)(void *arg, int status, const struct wd_err *err), void *arg);
 /* The identity got bytes of the object from the origin. */
 void proof_record(struct meta *meta, const struct dataset *ds, const struct object_id *object,
 	const struct settings *settings);

@@ -419,6 +419,7 @@ static bool is_served(const struct wd_mm_inode *inode)
 static void on_reopened(struct file *file, struct wd_msg *m)
 {
 	struct data *garbage = NULL;
+	struct wd_mm_inode *inode;
 	struct grant g = {0};
 	int status = m->status < 0 ? m->status : decode_grant(m, &g);
 	uint64_t node = file->node;
@@ -427,10 +428,13 @@ static void on_reopened(struct file *file, struct wd_msg *m)
 	wd_lock(&server.lock);
 	agent_take_waiters_locked(file, &list);
 	file->is_asking = false;
-	if (status == 0 && is_served(wd_mm_find(&server.mm, node)))
+	inode = wd_mm_find(&server.mm, node);
+	if (status == 0 && is_served(inode))
 		garbage = give_data_locked(file, g.data);
 	else
 		garbage = g.data;
+	if (status == 0 && !inode)
+		agent_tell_locked(WD_MSG_RELEASE, node); /* it was closed before the agent knew of it */
 	file_put_locked(file);
 	wd_unlock(&server.lock);
 	data_unref(garbage);
