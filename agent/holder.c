@@ -61,6 +61,7 @@ struct holder *holder_new(struct agent *a)
 	h->agent = a;
 	h->hold = (struct wd_hold){.send = send_to_keeper,
 		.on_end = on_end,
+		.send_arg = h,
 		.arg = h,
 		.give_up_ns = a->settings->give_up * 1000000};
 	if (wd_hold_init(&h->hold) < 0) {

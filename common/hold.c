@@ -78,7 +78,7 @@ static void end(struct wd_hold *h, struct wd_hold_entry *e, enum wd_hold_end why
 
 static void send_out(struct wd_hold *h)
 {
-	int rc = h->is_connected ? h->send(h->arg, h->out) : -EPIPE;
+	int rc = h->is_connected ? h->send(h->send_arg, h->out) : -EPIPE;
 
 	if (rc < 0)
 		h->is_connected = false; /* wd_hold_lost follows */

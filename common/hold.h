@@ -32,10 +32,10 @@ struct wd_hold_entry;
 struct wd_hold {
 	/* the owner's; set before wd_hold_init */
 	/* Sends to the keeper without blocking; -errno when the connection is done for. */
-	int (*send)(void *arg, struct wd_msg *m);
+	int (*send)(void *send_arg, struct wd_msg *m);
 	/* An entry is about to be dropped. May be NULL. */
 	void (*on_end)(void *arg, const struct wd_deposit *d, enum wd_hold_end why);
-	void *arg;
+	void *send_arg, *arg;
 	int64_t give_up_ns; /* how long a mount is held with neither keeper nor server */
 
 	/* the module's */

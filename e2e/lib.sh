@@ -82,13 +82,17 @@ status() {
 	"$ctl" status -o json | python3 -c "import json,sys; s = json.load(sys.stdin); print($1)"
 }
 
+# agent, keeper and, where there is one, the supervisor
 daemon_pids() {
+	supervisor_pid || true
 	"$ctl" status -o json 2>/dev/null | python3 -c '
 import json, sys
 s = json.load(sys.stdin)
 print(*[d["pid"] for d in (s["agent"], s["keeper"]) if d])' 2>/dev/null || true
 }
 
+# The private supervisor of this case.
+supervisor_pid() { pgrep -f -- "^warpdrive-ctl supervise --run-dir $E2E_DIR/run "; }
 agent_pid() { status 's["agent"]["pid"]'; }
 keeper_pid() { status 's["keeper"]["pid"]'; }
 server_pid() { status "[m['server_pid'] for m in s['mounts'] if m['target'] == '$1'][0]"; }

@@ -447,7 +447,8 @@ int agent_connect(struct keeper *k, struct wd_err *err)
 	if (fd < 0)
 		return wd_err_sys(err, errno, "make a socket");
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return wd_err_set(err, errno, "connect to '%s': %s; is warpdrive-agent running?",
+		return wd_err_set(err, errno == ENOENT ? ECONNREFUSED : errno,
+			"connect to '%s': %s; is warpdrive-agent running?",
 			addr.sun_path, strerror(errno));
 	k->agent_version = WD_PROTO_VERSION;
 	rc = say_hello(k, fd);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "warm-job/ctl_options.h"
+#include "warm-job/ctl_supervise.h"
 
 static enum ctl_exit help(const struct ctl_command *self, int argc, char **argv);
 
@@ -69,6 +70,18 @@ static const struct ctl_command commands[] = {
 		"\n"
 		"Exit code 0 when nothing failed, 1 when something did.\n",
 		ctl_doctor, NULL},
+	{"supervise", "[--run-dir DIR]", "look after a private agent and keeper",
+		"`mount` starts it where no agent and keeper run. It starts both, restarts what dies, holds\n"
+		"copies of what makes the mounts go on, and ends when they end, after the last unmount. It\n"
+		"may be killed: the daemons go on, and the next `mount` starts another.\n"
+		"\n"
+		"  --run-dir DIR      where the sockets and logs are (WARPDRIVE_RUN_DIR, /run/warpdrive)\n"
+		"  --agent-arg ARG    an argument of the agent's; may be repeated\n"
+		"  --keeper-arg ARG   an argument of the keeper's; may be repeated\n"
+		"  --ready-fd N       write a byte to descriptor N when listening\n"
+		"\n"
+		"On SIGTERM it leaves when the keeper has confirmed that it has every mount.\n",
+		ctl_supervise, NULL},
 	{"version", "", "show the versions of this program and of the running daemons",
 		"  --run-dir DIR      where the daemons' sockets are (WARPDRIVE_RUN_DIR, /run/warpdrive)\n",
 		ctl_version, NULL},
@@ -92,7 +105,7 @@ static void overview(FILE *out)
 		     "WarpDrive mounts datasets in object storage as directories, with a local "
 		     "cache.\n\n");
 	for (size_t i = 0; i < NCOMMANDS; i++)
-		fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+		fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].summary);
 	fprintf(out, "\n`warpdrive-ctl COMMAND --help` tells more about one command.\n"
 		     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done.\n");
 }

@@ -12,7 +12,6 @@
 #include <getopt.h>
 #include <jansson.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,30 +162,6 @@ static int make_description(struct mount_request *q, char **ret_text, struct wd_
 	return 0;
 }
 
-/* Waits for the keeper's answer, and brings up another agent when the one it would ask has ended.
- */
-static int wait_answer(int sock, struct ctl_daemons *d, struct wd_err *err)
-{
-	for (;;) {
-		struct pollfd p[2] = {
-			{.fd = sock, .events = POLLIN}, {.fd = d->agent_pidfd, .events = POLLIN}};
-
-		/* no limit here: keeper and agent have their own, and ^C is the user's */
-		if (poll(p, 2, -1) < 0) {
-			if (errno == EINTR)
-				continue;
-			return wd_err_sys(err, errno, "wait for the keeper");
-		}
-		if (p[0].revents)
-			return 0;
-
-		int r = ctl_daemons_start(d, err);
-
-		if (r < 0)
-			return r;
-	}
-}
-
 static int read_answer(int sock, struct wd_msg *m, struct wd_err *err)
 {
 	int r = wd_msg_recv(sock, m, 0);
@@ -234,11 +209,10 @@ static int ask_keeper(
 	r = wd_msg_send(sock, m, 0);
 	if (r < 0)
 		wd_err_sys(err, -r, "ask the keeper");
-	if (r == 0)
-		r = wait_answer(sock, &q->daemons, err);
-	if (r == 0)
+	if (r == 0) /* no limit here: keeper and agent have their own, and ^C is the user's */
 		r = read_answer(sock, m, err);
-	*ret_is_lost = r == -ECONNRESET || r == -EPIPE;
+	/* refused: the agent that the keeper would ask has just ended */
+	*ret_is_lost = r == -ECONNRESET || r == -EPIPE || r == -ECONNREFUSED;
 	wd_msg_close_fds(m);
 	explicit_bzero(m, sizeof(*m));
 	free(m);

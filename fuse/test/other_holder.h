@@ -36,6 +36,7 @@ static inline void other_init(struct other *o)
 {
 	*o = (struct other){.hold = {.send = other_send,
 				    .on_end = other_ended,
+				    .send_arg = o,
 				    .arg = o,
 				    .give_up_ns = 300000000000LL},
 		.sock = -1};
