@@ -20,7 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BREAKER_FAILURES 8
+#define BREAKER_FAILURES 5
 #define BREAKER_BASE_MS 250
 #define BREAKER_CAP_MS 1000
 #define BREAKER_ASKED_MAX_MS 60000

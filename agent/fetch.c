@@ -303,6 +303,14 @@ static bool touch_locked(struct fetch *f, uint64_t offset, uint64_t len) WD_REQU
 		wd_now_ns() >= f->no_room_until_ns;
 }
 
+static bool has_just_failed_locked(const struct fetch *f, const struct fetch_wait *w) WD_REQUIRES(f->lock)
+{
+	uint32_t first, last;
+
+	block_range(w, &first, &last);
+	return first < f->failed_end && last >= f->failed_first && wd_now_ns() < f->failed_until_ns;
+}
+
 static void wait_for_blocks(struct fetch *f, struct fetch_wait *w)
 {
 	struct run runs[MAX_RUNS];
@@ -314,7 +322,7 @@ static void wait_for_blocks(struct fetch *f, struct fetch_wait *w)
 	wd_lock(&f->lock);
 	is_wanting = touch_locked(f, w->offset, w->len);
 	is_present = object_has(f->object, w->offset, w->len);
-	lost = is_present ? 0 : f->lost;
+	lost = is_present ? 0 : f->lost ? f->lost : has_just_failed_locked(f, w) ? -EIO : 0;
 	nruns = is_present || lost ? 0 : plan_demand_locked(f, w, runs);
 	if (!is_present && !lost && w->missing == 0)
 		is_present = true; /* landed while we looked */
@@ -331,8 +339,10 @@ static void wait_for_blocks(struct fetch *f, struct fetch_wait *w)
 		struct wd_err err = WD_ERR_INIT;
 
 		if (lost)
-			wd_err_set(&err, -lost, "read '%s': it %s at the origin", f->name,
-				lost == -ENOENT ? "is gone" : "has changed");
+			wd_err_set(&err, -lost, "read '%s': %s", f->name,
+				lost == -EIO	    ? "the origin did not answer in time"
+				: lost == -ENOENT ? "it is gone at the origin"
+						  : "it has changed at the origin");
 		w->cb(w, lost, -1, &err);
 	}
 	for (unsigned i = 0; i < nruns; i++)

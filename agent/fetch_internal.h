@@ -56,6 +56,10 @@ struct fetch {
 	struct streams streams WD_GUARDED_BY(lock);
 	int lost WD_GUARDED_BY(lock); /* this version at the origin: -ESTALE another, -ENOENT none; 0: there */
 	bool has_proof WD_GUARDED_BY(lock); /* of access: a block came from the origin */
+	/* Blocks [failed_first, failed_end) were waited for in vain until then, and shortly after it is known
+	 * without waiting: the kernel asks at once again, page by page, for what it read ahead. */
+	int64_t failed_until_ns WD_GUARDED_BY(lock);
+	uint32_t failed_first WD_GUARDED_BY(lock), failed_end WD_GUARDED_BY(lock);
 	int64_t no_room_until_ns WD_GUARDED_BY(lock); /* the cache refused: no prefetch until then */
 };
 

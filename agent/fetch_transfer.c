@@ -20,6 +20,7 @@
 #include "common/log.h"
 
 #define NO_ROOM_NS 1000000000LL
+#define JUST_FAILED_NS 200000000LL
 
 struct transfer {
 	struct origin_get get;
@@ -90,6 +91,11 @@ static void transfer_over(struct transfer *t, int status, const struct wd_err *e
 		store_unadmit(f->fetcher->store, f->object, t->admitted);
 	fetch_note_end(f, &end);
 	wd_lock(&f->lock);
+	if (end.is_out_of_time && t->is_demand) {
+		f->failed_until_ns = wd_now_ns() + JUST_FAILED_NS;
+		f->failed_first = t->first + t->done;
+		f->failed_end = t->first + t->count;
+	}
 	if (t->is_refused)
 		f->no_room_until_ns = wd_now_ns() + NO_ROOM_NS;
 	for (uint32_t i = t->done; i < t->count; i++)

@@ -304,6 +304,11 @@ static enum http_verdict judge_call(struct call_state *c, CURLcode rc, char *tex
 
 	if (c->body_rc == -EINTR)
 		return HTTP_OK;
+	if (c->body_rc == -EAGAIN) {
+		verdict = c->call->judge(c->call->arg, text, cap);
+		http_try_is_wrong(&c->try, verdict);
+		return verdict;
+	}
 	if (c->body_rc < 0) {
 		snprintf(text, cap, "%s", strerror(-c->body_rc));
 		c->try.fault = ORIGIN_FAULT_WRONG;
@@ -346,7 +351,7 @@ static void say_overcome(struct http_site *s, const struct call_state *c)
 static int call_failed(struct http_site *s, const struct http_call *call, enum http_verdict verdict,
 	int body_rc, unsigned tries, const char *text, struct wd_err *err)
 {
-	int rc = body_rc < 0 ? body_rc : http_verdict_errno(verdict);
+	int rc = body_rc < 0 && body_rc != -EAGAIN ? body_rc : http_verdict_errno(verdict);
 	const char *key = call->request.key ? call->request.key : "";
 
 	if (client.is_stopping)

@@ -99,6 +99,9 @@ void http_try_reset(struct http_try *t);
 /* -errno of a verdict that is not OK; -EIO where it gives none. */
 int http_verdict_errno(enum http_verdict v);
 
+/* So often a document that makes no sense is asked for again; then it is taken to be like that. */
+#define HTTP_GARBLED_TRIES 4
+
 /* A blocking request. */
 struct http_call {
 	struct http_request request;
@@ -106,7 +109,7 @@ struct http_call {
 	unsigned max_tries;  /* 0: only the deadline counts */
 	int64_t deadline_ms; /* 0: the site's */
 	/* Body of a good answer; -errno ends the call with that, -EINTR as a success: enough is
-	 * known. NULL: ignored. */
+	 * known; -EAGAIN ends the try, and judge says why. NULL: ignored. */
 	int (*body)(void *arg, const struct http_answer *a, const void *data, size_t len);
 	/* Before each try: forget what came. NULL: nothing to do. */
 	int (*restart)(void *arg);

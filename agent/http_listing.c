@@ -26,6 +26,7 @@ struct listing {
 	origin_entry_cb cb;
 	void *arg;
 	bool is_not_json, is_complete;
+	unsigned garbled;
 };
 
 static int listing_restart(void *arg)
@@ -99,7 +100,7 @@ static enum http_verdict listing_judge(void *arg, char *text, size_t cap)
 	if (parse_listing(l, &l->is_complete, &err) == 0)
 		return HTTP_OK;
 	snprintf(text, cap, "%s", err.msg);
-	return HTTP_RETRY;
+	return ++l->garbled < HTTP_GARBLED_TRIES ? HTTP_RETRY : HTTP_FATAL;
 }
 
 /* An error of the listing in words that help; returns rc for the caller. */
@@ -166,6 +167,7 @@ struct index_walk {
 	uint64_t nparsed, nskip;  /* entries of this try; given by the tries before */
 	struct http_answer first; /* of the first try: the file must stay the same */
 	struct wd_err err;
+	unsigned garbled;
 	struct seen *seen[SEEN_BUCKETS]; /* prefixes given so far (one level) */
 	bool has_first, has_ended, is_out_of_memory;
 };
@@ -241,6 +243,7 @@ static int walk_restart(void *arg)
 	if (w->nparsed > w->nskip)
 		w->nskip = w->nparsed;
 	w->nparsed = 0;
+	w->err = (struct wd_err)WD_ERR_INIT;
 	index_free(w->parser);
 	w->parser = index_new(INDEX_LINES, walk_entry, w);
 	return w->parser ? 0 : -ENOMEM;
@@ -262,11 +265,24 @@ static int walk_body(void *arg, const struct http_answer *a, const void *data, s
 		return -ESTALE;
 	}
 	rc = index_feed(w->parser, data, len, &w->err);
+	if (rc == -EPROTO)
+		return -EAGAIN;
 	if (rc == 0 && w->is_out_of_memory)
 		rc = wd_err_sys(&w->err, ENOMEM, "remember prefixes");
 	if (rc == 0 && w->has_ended)
 		rc = -EINTR; /* the caller has enough: end the transfer */
 	return rc;
+}
+
+/* An index that makes no sense may have been cut or garbled on its way. */
+static enum http_verdict walk_judge(void *arg, char *text, size_t cap)
+{
+	struct index_walk *w = arg;
+
+	if (!w->err.code && (w->has_ended || index_finish(w->parser, &w->err) == 0))
+		return HTTP_OK;
+	snprintf(text, cap, "%s", w->err.msg);
+	return ++w->garbled < HTTP_GARBLED_TRIES ? HTTP_RETRY : HTTP_FATAL;
 }
 
 int http_list_index(struct http_origin *h, const char *prefix, bool is_recursive,
@@ -278,6 +294,7 @@ int http_list_index(struct http_origin *h, const char *prefix, bool is_recursive
 		.op = ORIGIN_OP_LIST,
 		.body = walk_body,
 		.restart = walk_restart,
+		.judge = walk_judge,
 		.arg = w,
 		.doing = "read the index",
 	};
@@ -291,8 +308,6 @@ int http_list_index(struct http_origin *h, const char *prefix, bool is_recursive
 	w->cb = cb;
 	w->arg = arg;
 	rc = http_call(&h->site, &call, err);
-	if (rc == 0)
-		rc = index_finish(w->parser, &w->err);
 	if (w->has_ended)
 		rc = 0;
 	else if (rc < 0 && w->err.code)

@@ -267,6 +267,9 @@ static enum http_verdict judge_curl(struct http_try *t, CURLcode rc, char *text,
 	case CURLE_PEER_FAILED_VERIFICATION:
 		explain_tls(t, text, cap);
 		return HTTP_FATAL;
+	case CURLE_OUT_OF_MEMORY:
+		snprintf(text, cap, "the answer's headers are too long, or memory is short");
+		return HTTP_RETRY;
 	case CURLE_UNSUPPORTED_PROTOCOL:
 	case CURLE_URL_MALFORMAT:
 	case CURLE_SSL_CACERT_BADFILE:

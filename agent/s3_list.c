@@ -28,6 +28,7 @@ struct page_walk {
 	struct http_buffer body;
 	size_t nwrong; /* entries that are not below the prefix */
 	struct s3_page *page;
+	unsigned garbled;
 };
 
 static int page_restart(void *arg)
@@ -91,7 +92,7 @@ static enum http_verdict page_judge(void *arg, char *text, size_t cap)
 		snprintf(text, cap, "HTTP 200 with an error in its body: %s", e.code);
 	else
 		snprintf(text, cap, "%s", err.msg);
-	return HTTP_RETRY;
+	return ++w->garbled < HTTP_GARBLED_TRIES ? HTTP_RETRY : HTTP_FATAL;
 }
 
 /* The query of one page, names in order. */
@@ -147,6 +148,7 @@ static int read_page(struct page_walk *w, const char *token, unsigned max_keys, 
 		return wd_err_sys(err, -rc, "list '%s%s'", s->site.base.url, w->prefix);
 	call.request.query = query;
 	w->page = page;
+	w->garbled = 0;
 	rc = http_call(&s->site, &call, err);
 	if (rc < 0)
 		return rc == -EFBIG ? wd_err_set(err, EIO,

@@ -183,6 +183,7 @@ start_nginx() {
 	port=$(free_port)
 	http_url=http://127.0.0.1:$port
 	http_log=$dir/access.txt
+	nginx_dir=$dir
 	mkdir "$dir/tmp"
 	if [ -n "$root" ]; then
 		extra="root $root; index no-index-file; location / { autoindex on; autoindex_format json; } $extra"
@@ -205,6 +206,42 @@ CONF
 	nginx -p "$dir" -c "$dir/nginx.conf" -e "$dir/error.txt" || fail "nginx did not start"
 	nginx_pid=$(cat "$dir/pid")
 	started+=("$nginx_pid")
+}
+
+# stop_nginx, restart_nginx: the one that was started last; meanwhile its port refuses
+stop_nginx() {
+	kill "$nginx_pid"
+	wait_gone "$nginx_pid"
+}
+restart_nginx() {
+	nginx -p "$nginx_dir" -c "$nginx_dir/nginx.conf" -e "$nginx_dir/error.txt" || fail "nginx did not start again"
+	nginx_pid=$(cat "$nginx_dir/pid")
+	started+=("$nginx_pid")
+}
+
+# start_toxic ROOT: a server that misbehaves when it is told (tools/toxic_origin.c); sets $http_url
+start_toxic() {
+	local ready=$E2E_DIR/toxic.$RANDOM
+	"$E2E_BIN/e2e-toxic-origin" --root "$1" --ready "$ready" --seed "${2:-1}" &
+	started+=($!)
+	timeout 60 sh -c "until [ -s '$ready' ]; do sleep 0.05; done" || fail "the toxic origin did not start"
+	http_url=http://127.0.0.1:$(cat "$ready")
+}
+
+# toxic KEY=VALUE: tells it; prints what it has injected so far
+toxic() {
+	python3 -c '
+import sys, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+sys.stdout.write(opener.open(sys.argv[1], timeout=60).read().decode())' "$http_url/.toxic?${1:-}" || fail "toxic $*"
+}
+
+# agent_log TEXT...: how many lines of the agent's log have all of the texts in them
+agent_log() {
+	local lines
+	lines=$(cat "$E2E_DIR/run/"*agent*.log)
+	for text in "$@"; do lines=$(grep -F -- "$text" <<<"$lines" || true); done
+	grep -c . <<<"$lines" || true
 }
 
 # The number of requests, and the bytes of object data, in an nginx log so far. Index files do not count.
