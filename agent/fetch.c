@@ -190,7 +190,7 @@ void fetch_block_over_locked(struct fetch *f, uint32_t block, int status, struct
 	}
 }
 
-static void wait_for_blocks(struct fetch *f, struct fetch_wait *w);
+static void wait_for_blocks(struct fetch *f, struct fetch_wait *w, bool is_again);
 
 void fetch_answer(struct fetch *f, struct fetch_wait *over, const struct fetch_end *end)
 {
@@ -204,7 +204,7 @@ void fetch_answer(struct fetch *f, struct fetch_wait *over, const struct fetch_e
 		}
 		atomic_fetch_sub(&f->fetcher->waits, 1);
 		if (end->is_out_of_time && w->deadline_ns > wd_now_ns() + MIN_PATIENCE_NS)
-			wait_for_blocks(f, w);
+			wait_for_blocks(f, w, true);
 		else
 			w->cb(w, end->is_refused ? -ENOSPC : end->status, -1, end->err);
 	}
@@ -311,7 +311,7 @@ static bool has_just_failed_locked(const struct fetch *f, const struct fetch_wai
 	return first < f->failed_end && last >= f->failed_first && wd_now_ns() < f->failed_until_ns;
 }
 
-static void wait_for_blocks(struct fetch *f, struct fetch_wait *w)
+static void wait_for_blocks(struct fetch *f, struct fetch_wait *w, bool is_again)
 {
 	struct run runs[MAX_RUNS];
 	unsigned nruns;
@@ -322,7 +322,9 @@ static void wait_for_blocks(struct fetch *f, struct fetch_wait *w)
 	wd_lock(&f->lock);
 	is_wanting = touch_locked(f, w->offset, w->len);
 	is_present = object_has(f->object, w->offset, w->len);
-	lost = is_present ? 0 : f->lost ? f->lost : has_just_failed_locked(f, w) ? -EIO : 0;
+	lost = is_present ? 0 : f->lost;
+	if (!is_present && !lost && !is_again && has_just_failed_locked(f, w))
+		lost = -EIO;
 	nruns = is_present || lost ? 0 : plan_demand_locked(f, w, runs);
 	if (!is_present && !lost && w->missing == 0)
 		is_present = true; /* landed while we looked */
@@ -358,7 +360,7 @@ void fetch_ensure(struct fetch *f, struct fetch_wait *w)
 	metric_inc(METRIC_ENSURES);
 	w->deadline_ns = wd_now_ns() + (patience_ms ? patience_ms : ORIGIN_PATIENCE_MS) * 1000000;
 	if (!(w->flags & FETCH_BYTES)) {
-		wait_for_blocks(f, w);
+		wait_for_blocks(f, w, false);
 		return;
 	}
 	w->prev = w->next = NULL;

@@ -245,10 +245,10 @@ static bool wait_turn(struct call_state *c, struct http_site *s, char *text, siz
 	while (!health_allows(s->health, &at_ns)) {
 		if (!health_is_open(s->health, text, cap))
 			continue; /* it closed meanwhile */
-		if (wd_now_ns() >= c->retry.deadline_ns)
+		if (wd_now_ns() >= c->retry.last_ns)
 			return false;
-		if (at_ns > c->retry.deadline_ns)
-			at_ns = c->retry.deadline_ns;
+		if (at_ns > c->retry.last_ns)
+			at_ns = c->retry.last_ns;
 		/* a closing that is missed costs the time until the next probe at most */
 		if (!wait_until(at_ns, true))
 			return false;

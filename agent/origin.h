@@ -117,7 +117,7 @@ struct origin_get {
 		uint64_t given;	     /* bytes the sink has */
 		uint64_t progress_at; /* given, at the last progress */
 		unsigned tries;
-		int64_t due_ns; /* while it waits for its origin to come back */
+		int64_t due_ns, last_ns; /* while it waits for its origin to come back */
 	} resume;
 	void *priv;
 	struct origin_get *next;

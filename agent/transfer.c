@@ -203,8 +203,9 @@ static void park(struct transfer_thread *t, struct slot *s, int64_t at_ns)
 	get->resume.given = s->given;
 	get->resume.progress_at = s->progress_at;
 	get->resume.tries = s->retry.tries;
+	get->resume.last_ns = s->retry.last_ns;
 	get_queue_park(transfers.queue, leave_slot(t, s),
-		at_ns < get->deadline_ns ? at_ns : get->deadline_ns);
+		at_ns < get->resume.last_ns ? at_ns : get->resume.last_ns);
 }
 
 /* May a request go? If not, the slot is free again. */
@@ -217,7 +218,7 @@ static bool wait_turn(struct transfer_thread *t, struct slot *s)
 	while (!health_allows(health, &at_ns)) {
 		if (!health_is_open(health, why, sizeof(why)))
 			continue; /* it closed meanwhile */
-		if (wd_now_ns() >= s->retry.deadline_ns)
+		if (wd_now_ns() >= s->retry.last_ns)
 			finish_out_of_time(t, s, why);
 		else
 			park(t, s, at_ns);
@@ -378,6 +379,8 @@ static void start_clock(struct slot *s, const struct origin_get *get)
 		deadline_ns = full_ns;
 	retry_start_until(&s->retry, now_ns, deadline_ns);
 	s->retry.tries = get->resume.tries;
+	if (get->resume.last_ns)
+		s->retry.last_ns = get->resume.last_ns;
 }
 
 static void take_jobs(struct transfer_thread *t)

@@ -146,11 +146,25 @@ static void run_plan(struct chaos *c)
 	}
 }
 
+/* The new namespace has copies of the mounts that other runs have now; they would outlive those. */
+static void drop_copies(void)
+{
+	char line[2 * CHAOS_PATH], path[CHAOS_PATH];
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (strstr(line, " - fuse.warpdrive ") && sscanf(line, "%*s %*s %*s %*s %511s", path) == 1)
+			umount2(path, MNT_DETACH);
+	if (f)
+		fclose(f);
+}
+
 /* Nobody else's mount namespace gets a copy of our mount, which would keep it alive after the umount. */
 static int private_mounts(struct wd_err *err)
 {
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return wd_err_sys(err, errno, "make a mount namespace (this program needs root)");
+	drop_copies();
 	return 0;
 }
 
