@@ -46,6 +46,8 @@ struct conn {
 	unsigned queued;
 	size_t queued_bytes;
 	bool is_closed, is_dropped;
+	unsigned under_way; /* requests */
+	bool is_paused;	    /* not read from */
 };
 
 struct hub {
@@ -208,11 +210,46 @@ static void conn_close(struct conn *c)
 
 /* ---- sending ---- */
 
-static void watch_locked(struct conn *c, uint32_t events)
+static void watch_locked(struct conn *c)
 {
-	struct epoll_event ev = {.events = events, .data.ptr = c};
+	struct epoll_event ev = {
+		.events = (c->is_paused ? 0 : EPOLLIN) | (c->queue ? EPOLLOUT : 0), .data.ptr = c};
 
-	epoll_ctl(c->hub->epoll, EPOLL_CTL_MOD, c->fd, &ev);
+	if (!c->is_closed)
+		epoll_ctl(c->hub->epoll, EPOLL_CTL_MOD, c->fd, &ev);
+}
+
+void conn_begin(struct conn *c)
+{
+	wd_lock(&c->lock);
+	c->under_way++;
+	wd_unlock(&c->lock);
+}
+
+void conn_end(struct conn *c)
+{
+	wd_lock(&c->lock);
+	c->under_way--;
+	if (c->is_paused && c->under_way <= CONN_REQUESTS_MAX / 2) {
+		c->is_paused = false;
+		watch_locked(c);
+	}
+	wd_unlock(&c->lock);
+}
+
+/* True when it has as much under way as it may have: it is heard again later. */
+static bool pause_if_full(struct conn *c)
+{
+	bool is_full;
+
+	wd_lock(&c->lock);
+	is_full = c->under_way >= CONN_REQUESTS_MAX;
+	if (is_full && !c->is_paused) {
+		c->is_paused = true;
+		watch_locked(c);
+	}
+	wd_unlock(&c->lock);
+	return is_full;
 }
 
 static struct packet *packet_new(const struct wd_msg *m)
@@ -245,9 +282,9 @@ static int enqueue_locked(struct conn *c, const struct wd_msg *m)
 	p = packet_new(m);
 	if (!p)
 		return -ENOMEM;
-	if (!c->queue)
-		watch_locked(c, EPOLLIN | EPOLLOUT);
 	LL_APPEND(c->queue, p);
+	if (c->queue == p)
+		watch_locked(c);
 	c->queued++;
 	c->queued_bytes += m->len;
 	return 0;
@@ -284,7 +321,7 @@ static void flush_queue(struct conn *c)
 		packet_free(p);
 	}
 	if (!c->queue)
-		watch_locked(c, EPOLLIN);
+		watch_locked(c);
 	wd_unlock(&c->lock);
 }
 
@@ -311,7 +348,11 @@ static void receive(struct hub *h, struct conn *c, struct wd_msg *m)
 {
 	for (int i = 0; i < PER_TURN; i++) {
 		bool is_good;
-		int rc = wd_msg_recv(c->fd, m, MSG_DONTWAIT);
+		int rc;
+
+		if (pause_if_full(c))
+			return;
+		rc = wd_msg_recv(c->fd, m, MSG_DONTWAIT);
 
 		if (rc == -EAGAIN)
 			return;
@@ -383,7 +424,9 @@ void hub_run(struct hub *h)
 			}
 			if (events[i].events & EPOLLOUT)
 				flush_queue(c);
-			if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+			if (events[i].events & (EPOLLHUP | EPOLLERR) && pause_if_full(c))
+				conn_close(c); /* what it still had to say is void */
+			else if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 				receive(h, c, m);
 		}
 	}

@@ -49,6 +49,11 @@ void conn_set_role(struct conn *c, int role);
 uint32_t conn_version(const struct conn *c);
 void conn_set_version(struct conn *c, uint32_t version);
 void *conn_user(const struct conn *c);
+/* A request of this peer is under way, and over. While CONN_REQUESTS_MAX are, nothing more is read from
+ * it: it is slowed down, and nobody else. Any thread. */
+#define CONN_REQUESTS_MAX 8192
+void conn_begin(struct conn *c);
+void conn_end(struct conn *c);
 /* Ends it from this side; on_close follows on the hub thread. Any thread. */
 void conn_drop(struct conn *c);
 /* It was dropped, or the other side has ended it: nothing that is sent will arrive. Any thread. */

@@ -25,6 +25,7 @@ void mount_unref(struct mount *mnt)
 {
 	if (!mnt || atomic_fetch_sub(&mnt->refs, 1) != 1)
 		return;
+	mount_lent_drop(mnt);
 	if (mnt->mm.header)
 		wd_mm_unmap(&mnt->mm);
 	dataset_unref(mnt->dataset);
@@ -121,6 +122,7 @@ static void set_server(struct mount *mnt, int fd)
 	if (!c)
 		mount_unref(mnt);
 	if (old) {
+		mount_lent_drop(mnt);
 		conn_drop(old);
 		conn_unref(old);
 	}
@@ -304,6 +306,7 @@ static void end_mount(struct mount *mnt)
 		conn_unref(c);
 	}
 	open_drop_all(mnt);
+	mount_lent_drop(mnt);
 	mount_unref(mnt);
 }
 

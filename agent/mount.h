@@ -15,6 +15,14 @@
 #include "common/mountmem.h"
 
 struct open_file;
+struct lent;
+
+/* Embedded in who waits for a worker. */
+struct mount_job {
+	void (*fn)(void *arg);
+	void *arg;
+	struct mount_job *next;
+};
 
 struct mount {
 	struct agent *agent;
@@ -33,6 +41,11 @@ struct mount {
 	struct conn *conn WD_GUARDED_BY(lock);
 	struct open_file *opens WD_GUARDED_BY(lock); /* by node */
 	bool is_gone WD_GUARDED_BY(lock);
+	/* its share, see mount_share.c */
+	struct mount_job *jobs WD_GUARDED_BY(lock); /* that wait */
+	int64_t nworkers WD_GUARDED_BY(lock);	    /* at work for it */
+	struct lent *lent WD_GUARDED_BY(lock);	    /* the oldest first */
+	uint64_t lent_bytes WD_GUARDED_BY(lock);
 };
 
 struct mount *mount_ref(struct mount *mnt);
@@ -54,6 +67,18 @@ void mount_end(struct agent *a, uint64_t id);
 void mounts_end_unheld(struct agent *a);
 /* Drops every mount (at the agent's end). */
 void mounts_drop_all(struct agent *a);
+
+/* ---- mount_share.c ---- */
+/* Runs fn(arg) on a worker, after what the mount asked for before if its share of them is taken. fn
+ * frees the job. */
+void mount_run(struct mount *mnt, struct mount_job *job, void (*fn)(void *arg), void *arg);
+/* fd (borrowed) with len bytes is about to be sent as the answer to request id. False: out of
+ * memory or descriptors, and it must not be sent. */
+bool mount_lend(struct mount *mnt, uint64_t id, int fd, uint64_t len);
+/* The server has read what it got for request id. */
+void mount_lent_is_read(struct mount *mnt, uint64_t id);
+/* Takes all back: the server is gone. */
+void mount_lent_drop(struct mount *mnt);
 
 /* ---- serve.c: a server's message on the hub thread ---- */
 bool serve_message(struct mount *mnt, struct conn *c, struct wd_msg *m);

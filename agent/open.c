@@ -50,8 +50,16 @@ struct open_file {
 	uint32_t backing_id;
 	struct waiting *waiting;
 	struct fetch_wait whole;
+	struct mount_job job;
 	UT_hash_handle hh;
 };
+
+static void waiting_free(struct waiting *w)
+{
+	conn_end(w->conn);
+	conn_unref(w->conn);
+	free(w);
+}
 
 static void open_decide(struct open_file *of);
 
@@ -152,8 +160,7 @@ static void open_done(struct open_file *of)
 	wd_unlock(&mnt->lock);
 	LL_FOREACH_SAFE(waiting, w, tmp) {
 		reply_open(w->conn, w->id, mode, backing_id, object);
-		conn_unref(w->conn);
-		free(w);
+		waiting_free(w);
 	}
 	if (is_gone)
 		open_file_free(of);
@@ -179,8 +186,7 @@ static void open_fail(struct open_file *of, int status, const struct wd_err *err
 		tree_expire(mnt->dataset, of->node);
 	LL_FOREACH_SAFE(waiting, w, tmp) {
 		conn_reply_error(w->conn, WD_MSG_OPEN, w->id, status, err ? err->msg : "");
-		conn_unref(w->conn);
-		free(w);
+		waiting_free(w);
 	}
 	open_file_free(of);
 }
@@ -222,6 +228,21 @@ static void open_passthrough(struct open_file *of)
 	close(fd);
 }
 
+/* The whole object is here, or could not be kept; and the identity may read it. */
+static void whole_proven(void *arg, int status, const struct wd_err *err)
+{
+	struct open_file *of = arg;
+
+	if (status < 0) {
+		open_fail(of, status, err);
+	} else if (object_is_complete(of->object) && !atomic_load(&of->mount->has_no_passthrough)) {
+		open_passthrough(of);
+	} else {
+		of->mode = WD_OPEN_CACHED;
+		open_done(of);
+	}
+}
+
 static void whole_done(struct fetch_wait *w, int status, int fd, const struct wd_err *err)
 {
 	struct open_file *of = (struct open_file *)((char *)w - offsetof(struct open_file, whole));
@@ -232,12 +253,8 @@ static void whole_done(struct fetch_wait *w, int status, int fd, const struct wd
 		open_fail(of, status, err);
 		return;
 	}
-	if (object_is_complete(of->object) && !atomic_load(&of->mount->has_no_passthrough)) {
-		open_passthrough(of);
-		return;
-	}
-	of->mode = WD_OPEN_CACHED;
-	open_done(of);
+	/* another identity may have fetched it while we waited: free for who fetched it himself */
+	proof_check(of->mount->agent, of->mount->dataset, &of->info, of->object, false, whole_proven, of);
 }
 
 /* The object is known and may be read: choose the mode. */
@@ -298,10 +315,14 @@ static void open_object(struct open_file *of)
 		open_fail(of, rc, &err);
 		return;
 	}
-	if (object_present_bytes(of->object) == 0)
-		open_decide(of); /* every byte still to come is its own proof */
+	/* what is fetched whole is looked at when it is here (whole_done); in the others, bytes that
+	 * another identity fetches later would be read without a question */
+	if (!(of->flags & WD_OPEN_REOPEN) && object_present_bytes(of->object) == 0 &&
+		object_size(of->object) <= (uint64_t)a->settings->small_object_size)
+		open_decide(of);
 	else
-		proof_check(a, mnt->dataset, &of->info, of->object, of->flags & WD_OPEN_REOPEN, proof_done, of);
+		proof_check(a, mnt->dataset, &of->info, of->object, of->flags & WD_OPEN_REOPEN, proof_done,
+			of);
 }
 
 static void bind_job(void *arg)
@@ -324,7 +345,7 @@ static void open_begin(struct open_file *of)
 	int rc = tree_bind(of->mount->dataset, of->node, false, &of->info, &err);
 
 	if (rc == -EAGAIN)
-		jobs_run(of->mount->agent->jobs, bind_job, of);
+		mount_run(of->mount, &of->job, bind_job, of);
 	else if (rc < 0)
 		open_fail(of, rc, &err);
 	else
@@ -338,6 +359,7 @@ void open_on_open(struct mount *mnt, struct conn *c, uint64_t id, uint64_t node,
 	struct object *object = NULL;
 	enum wd_open_mode mode = 0;
 	uint32_t backing_id = 0;
+	bool is_full = false;
 
 	if (!w || !fresh) {
 		free(w);
@@ -346,6 +368,7 @@ void open_on_open(struct mount *mnt, struct conn *c, uint64_t id, uint64_t node,
 		return;
 	}
 	w->conn = conn_ref(c);
+	conn_begin(c);
 	w->id = id;
 	w->flags = flags;
 	wd_lock(&mnt->lock);
@@ -357,6 +380,8 @@ void open_on_open(struct mount *mnt, struct conn *c, uint64_t id, uint64_t node,
 	} else if (of) {
 		of->is_released = false;
 		LL_APPEND(of->waiting, w);
+	} else if (HASH_COUNT(mnt->opens) >= mnt->mm.ninodes) {
+		is_full = true; /* no honest server has so many: its tables do not */
 	} else {
 		fresh->node = node;
 		fresh->mount = mount_ref(mnt);
@@ -365,16 +390,19 @@ void open_on_open(struct mount *mnt, struct conn *c, uint64_t id, uint64_t node,
 		HASH_ADD(hh, mnt->opens, node, sizeof(node), fresh);
 	}
 	wd_unlock(&mnt->lock);
-	if (!of) {
+	if (!of && !is_full) {
 		open_begin(fresh);
 		return;
 	}
 	free(fresh);
+	if (is_full) {
+		conn_reply_error(c, WD_MSG_OPEN, id, -ENFILE, "too many open files in this mount");
+		waiting_free(w);
+	}
 	if (object) {
 		reply_open(c, id, mode, backing_id, object);
 		object_unref(object);
-		conn_unref(w->conn);
-		free(w);
+		waiting_free(w);
 	}
 }
 
@@ -597,8 +625,7 @@ static int reclaim_in(struct mount *mnt, const struct object_id *id)
 	}
 	LL_FOREACH_SAFE(waiting, w, tmp) {
 		open_on_open(mnt, w->conn, w->id, node, w->flags);
-		conn_unref(w->conn);
-		free(w);
+		waiting_free(w);
 	}
 	return is_over ? 0 : -EBUSY;
 }

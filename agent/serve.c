@@ -26,6 +26,7 @@ struct request {
 	char name[TREE_NAME_MAX + 1];
 	struct fetch_wait wait; /* ENSURE */
 	struct fetch *fetch;
+	struct mount_job job;
 };
 
 static struct request *request_new(struct mount *mnt, struct conn *c, const struct wd_msg *m)
@@ -38,6 +39,7 @@ static struct request *request_new(struct mount *mnt, struct conn *c, const stru
 	}
 	q->mount = mount_ref(mnt);
 	q->conn = conn_ref(c);
+	conn_begin(c);
 	q->type = m->type;
 	q->id = m->id;
 	return q;
@@ -47,6 +49,7 @@ static void request_free(struct request *q)
 {
 	fetch_unref(q->fetch);
 	mount_unref(q->mount);
+	conn_end(q->conn);
 	conn_unref(q->conn);
 	free(q);
 }
@@ -150,7 +153,7 @@ static bool on_lookup(struct mount *mnt, struct conn *c, struct wd_msg *m)
 	if (q) {
 		q->node = parent;
 		memcpy(q->name, name, sizeof(name));
-		jobs_run(mnt->agent->jobs, lookup_job, q);
+		mount_run(mnt, &q->job, lookup_job, q);
 	}
 	return true;
 }
@@ -231,7 +234,7 @@ static bool on_readdir(struct mount *mnt, struct conn *c, struct wd_msg *m)
 	q->node = node;
 	q->offset = offset;
 	q->max_body = max_body > MAX_BODY ? MAX_BODY : max_body < 1024 ? 1024 : max_body;
-	jobs_run(mnt->agent->jobs, readdir_job, q);
+	mount_run(mnt, &q->job, readdir_job, q);
 	return true;
 }
 
@@ -245,6 +248,8 @@ static void ensure_done(struct fetch_wait *w, int status, int fd, const struct w
 	if (status < 0) {
 		/* the fetch has logged it, once for all who waited */
 		conn_reply_error(q->conn, WD_MSG_ENSURE, q->id, status, err ? err->msg : "");
+	} else if (fd >= 0 && !mount_lend(q->mount, q->id, fd, q->wait.len)) {
+		conn_reply_error(q->conn, WD_MSG_ENSURE, q->id, -ENOMEM, "the agent is out of memory");
 	} else {
 		m = hub_scratch();
 		wd_msg_start_reply(m, WD_MSG_ENSURE, q->id, 0);
@@ -292,6 +297,18 @@ static bool on_ensure(struct mount *mnt, struct conn *c, struct wd_msg *m)
 		.cb = ensure_done,
 		.is_gone = ensure_is_gone};
 	fetch_ensure(q->fetch, &q->wait);
+	return true;
+}
+
+/* An answer that is still to come finds nobody; one that went out is done with. */
+static bool on_cancel(struct mount *mnt, struct wd_msg *m)
+{
+	struct wd_rd r = wd_rd_start(m);
+	uint64_t id = wd_rd_u64(&r);
+
+	if (!wd_rd_done(&r))
+		return false;
+	mount_lent_is_read(mnt, id);
 	return true;
 }
 
@@ -424,7 +441,7 @@ bool serve_message(struct mount *mnt, struct conn *c, struct wd_msg *m)
 	case WD_MSG_GETXATTR:
 		return on_getxattr(mnt, c, m);
 	case WD_MSG_CANCEL:
-		return true; /* the answer comes, and finds nobody */
+		return on_cancel(mnt, m);
 	default:
 		conn_reply_error(c, m->type, m->id, -ENOSYS, "unknown message");
 		return true;

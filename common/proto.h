@@ -96,8 +96,10 @@ enum wd_msg_type {
 	 * how (enum wd_ensure_how), u64 position; fds when how is WD_ENSURE_FD: [memfd with the
 	 * bytes at position] */
 	WD_MSG_ENSURE = 35,
-	/* u64 id of a request that nobody waits for any longer. no reply; the request itself is
-	 * still answered, with -EINTR or its result */
+	/* u64 id of a request that nobody waits for any longer, or of an ENSURE whose bytes (FD) were
+	 * read. no reply; the request itself is still answered, with -EINTR or its result. Bytes that
+	 * are not given back may be cut to nothing when the mount has taken too many: then ENSURE is
+	 * asked again */
 	WD_MSG_CANCEL = 36,
 	/* u64 node, u64 offset, u32 length: a reader is here (present data). no reply */
 	WD_MSG_HINT = 37,

@@ -33,6 +33,8 @@
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
 
+#define SERVER_DATA_MAX (256u << 20) /* bytes of its own memory: an honest one takes a tenth */
+#define SERVER_FILES_MAX 65536	     /* twice as many as its tables have inodes */
 #define FD_SAFE 64 /* above the fixed numbers: where descriptors wait to be put in their places */
 
 int spawn_isolate(struct wd_err *err)
@@ -81,7 +83,12 @@ static void set_limits(void)
 	struct rlimit none = {0, 0}, files;
 
 	setrlimit(RLIMIT_CORE, &none);
+#if !defined(WD_SANITIZED) && !defined(WD_COVERAGE)
+	setrlimit(RLIMIT_DATA, &(struct rlimit){SERVER_DATA_MAX, SERVER_DATA_MAX});
+#endif
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		if (files.rlim_max > SERVER_FILES_MAX)
+			files.rlim_max = SERVER_FILES_MAX;
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}

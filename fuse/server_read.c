@@ -171,6 +171,15 @@ static void read_begin(struct op *op)
 	}
 }
 
+/* Tells the agent that the bytes it sent were read: until then they count against this mount. */
+static void give_back(uint64_t id)
+{
+	wd_lock(&server.lock);
+	agent_tell_locked(WD_MSG_CANCEL, id);
+	wd_unlock(&server.lock);
+	agent_flush();
+}
+
 /* The agent ensured the range, or sends its bytes. */
 static void on_ensured(struct op *op, struct wd_msg *m)
 {
@@ -178,6 +187,7 @@ static void on_ensured(struct op *op, struct wd_msg *m)
 	uint8_t how = wd_rd_u8(&r);
 	uint64_t position = wd_rd_u64(&r);
 	wd_autoclose int fd = wd_msg_take_fd(m, 0);
+	uint64_t id = m->id;
 
 	if (!wd_rd_done(&r) || position > INT64_MAX - READ_MAX) {
 		wd_error("the agent's answer to ENSURE makes no sense");
@@ -185,7 +195,11 @@ static void on_ensured(struct op *op, struct wd_msg *m)
 	} else if (how == WD_ENSURE_PRESENT && ++op->tries < TRIES_MAX &&
 		   !(op->out.flags & WD_ENSURE_BYTES)) {
 		serve(op);
-	} else if (how != WD_ENSURE_FD || fd < 0 || !reply_from(op, fd, position)) {
+	} else if (how == WD_ENSURE_FD && fd >= 0 && reply_from(op, fd, position)) {
+		give_back(id); /* op is gone */
+	} else if (how == WD_ENSURE_FD && fd >= 0 && ++op->tries < TRIES_MAX) {
+		ensure(op, WD_ENSURE_BYTES); /* the agent took them back: we were too slow */
+	} else {
 		wd_error("the agent does not deliver %u bytes of node %llu at %llu", op->size,
 			(unsigned long long)op->node, (unsigned long long)op->offset);
 		fail(op, EIO);
