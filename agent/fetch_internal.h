@@ -5,9 +5,9 @@
  *
  * Locks: fetcher->lock (the table, the queues, the budgets) and fetch->lock (blocks and waits) are
  * never held together. */
-#include <uthash.h>
 
 #include "agent/fetch.h"
+#include "agent/hash.h"
 #include "agent/stream.h"
 #include "common/lock.h"
 

@@ -280,8 +280,11 @@ static int enqueue_locked(struct conn *c, const struct wd_msg *m)
 		return -ENOBUFS;
 	}
 	p = packet_new(m);
-	if (!p)
+	if (!p) { /* an answer is lost: the server is replaced, and asks again */
+		c->is_dropped = true;
+		shutdown(c->fd, SHUT_RDWR);
 		return -ENOMEM;
+	}
 	LL_APPEND(c->queue, p);
 	if (c->queue == p)
 		watch_locked(c);

@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
+#include "agent/hash.h"
 #include "agent/metrics.h"
 #include "common/keeper_stats.h"
 #include "common/lock.h"

@@ -62,8 +62,7 @@ struct meta_entry *meta_entry_new(const struct meta_op *op)
 
 	assert(op->table < META_TABLES && op->key_len > 0 && op->key_len <= META_KEY_MAX);
 	assert(op->len <= META_VALUE_MAX);
-	x = malloc(sizeof(*x) + 1 + op->key_len + op->len);
-	assert(x);
+	x = alloc_patiently(sizeof(*x) + 1 + op->key_len + op->len);
 	x->is_delete = !op->value;
 	x->key_len = (uint16_t)(op->key_len + 1);
 	x->len = op->value ? (uint32_t)op->len : 0;

@@ -12,8 +12,9 @@
 
 #define HASH_FUNCTION(key, len, hash) ((hash) = (unsigned)XXH3_64bits(key, len))
 #include <xxhash.h>
-#include <uthash.h>
 
+#include "agent/hash.h"
+#include "agent/memory.h"
 #include "agent/meta.h"
 #include "common/lock.h"
 

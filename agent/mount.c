@@ -214,8 +214,15 @@ bool mount_on_add(struct agent *a, struct conn *keeper, struct wd_msg *m)
 		add->len = len;
 		memcpy(add->description, description, len);
 		add->mount = calloc(1, sizeof(*add->mount));
+		if (add->mount)
+			add->mount->target = strdup(target);
 	}
-	if (!add || !add->mount) {
+	if (!add || !add->mount || !add->mount->target) {
+		if (add && add->mount) {
+			free(add->mount);
+			add->mount = NULL;
+		}
+
 		if (add)
 			add_free(add);
 		conn_reply_error(keeper, WD_MSG_MOUNT_ADD, m->id, -ENOMEM, "the agent is out of memory");
@@ -224,7 +231,6 @@ bool mount_on_add(struct agent *a, struct conn *keeper, struct wd_msg *m)
 	add->mount->agent = a;
 	add->mount->id = id;
 	add->mount->refs = 1;
-	add->mount->target = strdup(target);
 	add->mount->mounted_s = (int64_t)time(NULL);
 	wd_mutex_init(&add->mount->lock);
 	jobs_run(a->jobs, add_job, add);

@@ -8,9 +8,9 @@
  */
 #include <stdbool.h>
 #include <stdint.h>
-#include <uthash.h>
 
 #include "agent/agent.h"
+#include "agent/hash.h"
 #include "agent/mount_options.h"
 #include "common/mountmem.h"
 

@@ -94,11 +94,13 @@ static int set_option(struct mount_options *o, const char *name, const char *val
 	return rc < 0 ? wd_err_sys(err, -rc, "mount option '%s'", name) : 0;
 }
 
-static char *copy_string(const json_t *object, const char *name)
+/* Leaves *ret NULL where there is no such string, or an empty one. */
+static int copy_string(const json_t *object, const char *name, char **ret)
 {
 	const char *s = json_string_value(json_object_get(object, name));
 
-	return s && s[0] ? strdup(s) : NULL;
+	*ret = s && s[0] ? strdup(s) : NULL;
+	return s && s[0] && !*ret ? -ENOMEM : 0;
 }
 
 static int read_options(struct mount_options *o, const json_t *options, struct wd_err *err)
@@ -136,7 +138,10 @@ int mount_options_parse(const void *text, size_t len, const struct settings *set
 	o->dir_mode = 0555;
 	o->metadata_ttl = settings->metadata_ttl;
 	o->negative_ttl = settings->negative_ttl;
-	o->url = copy_string(root, "url");
+	if (copy_string(root, "url", &o->url) < 0) {
+		rc = wd_err_set(err, ENOMEM, "out of memory");
+		goto out;
+	}
 	if (!o->url) {
 		rc = wd_err_set(err, EINVAL, "mount description: no url");
 		goto out;
@@ -145,9 +150,11 @@ int mount_options_parse(const void *text, size_t len, const struct settings *set
 	if (rc == 0 && !o->is_read_only)
 		rc = wd_err_set(err, EINVAL, "mount option 'ro': writable mounts are not supported");
 	credentials = json_object_get(root, "credentials");
-	o->access_key = copy_string(credentials, "access_key");
-	o->secret_key = copy_string(credentials, "secret_key");
-	o->session_token = copy_string(credentials, "session_token");
+	/* a mount that lost its key to short memory would be another identity */
+	if (rc == 0 && (copy_string(credentials, "access_key", &o->access_key) < 0 ||
+			       copy_string(credentials, "secret_key", &o->secret_key) < 0 ||
+			       copy_string(credentials, "session_token", &o->session_token) < 0))
+		rc = wd_err_set(err, ENOMEM, "out of memory");
 out:
 	json_decref(root);
 	if (rc < 0) {

@@ -200,7 +200,7 @@ static void backing_done(void *arg, int status, uint32_t backing_id, const char 
 	if (status < 0) {
 		/* no passthrough in this kernel, or the keeper went: cached mode does */
 		/* ENOENT: a new keeper that has not yet taken the mount back */
-		if (status != -EPIPE && status != -ENOENT &&
+		if (status != -EPIPE && status != -ENOMEM && status != -ENOENT &&
 			!atomic_exchange(&of->mount->has_no_passthrough, true))
 			wd_warn("no passthrough on '%s': %s", of->mount->target, reason);
 		of->mode = WD_OPEN_CACHED;

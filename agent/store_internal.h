@@ -33,9 +33,9 @@
 
 #define HASH_FUNCTION(key, len, hash) memcpy(&(hash), key, sizeof(hash)) /* ids are hashes */
 #include <string.h>
-#include <uthash.h>
 #include <utlist.h>
 
+#include "agent/hash.h"
 #include "agent/store.h"
 #include "common/lock.h"
 

@@ -18,8 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <uthash.h>
 
+#include "agent/hash.h"
 #include "agent/metrics.h"
 #include "common/cleanup.h"
 #include "common/log.h"

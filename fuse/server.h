@@ -15,6 +15,7 @@
  *	server_data.c     cache files and live maps; buffers
  *	server_seccomp.c  the allow-list
  *	server_misbehave.c  for tests: what the allow-list is there to stop
+ *	server_torture.c  for tests: allocations that fail
  *
  * Threads: LOOP_THREADS receive from /dev/fuse; REPLY_THREADS receive from the agent and finish
  * what was parked; one drops names from the kernel's cache; the main thread has the control socket

@@ -350,22 +350,46 @@ static inline void rig_mount(struct rig *r, struct rig_mount *mnt, uint64_t id, 
 	}
 }
 
-/* As the keeper does when a server was replaced: a new socket, the old one is void. */
-static inline void rig_new_server(struct rig_mount *mnt)
+static inline bool rig_is_connected(struct rig *r)
+{
+	bool is_connected;
+
+	wd_lock(&r->lock);
+	is_connected = !r->is_gone;
+	wd_unlock(&r->lock);
+	return is_connected;
+}
+
+/* The agent dropped the keeper: another connection, as the keeper makes one. */
+static inline void rig_reconnect_keeper(struct rig *r)
+{
+	pthread_join(r->keeper_thread, NULL);
+	close(r->keeper);
+	rig_connect_keeper(r);
+}
+
+/* As the keeper does when a server was replaced: a new socket, the old one is void. -errno: the agent refused, or dropped the keeper. */
+static inline int rig_try_new_server(struct rig_mount *mnt)
 {
 	static struct wd_msg m; /* calls come from one thread */
-	int pair[2];
+	int pair[2], rc;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		rig_die("socketpair");
 	wd_msg_start(&m, WD_MSG_MOUNT_SERVER, 0);
 	wd_put_u64(&m, mnt->id);
 	wd_put_fd(&m, pair[1]);
-	if (rig_keeper_call(mnt->rig, &m) < 0)
-		rig_die("MOUNT_SERVER is refused");
+	rc = rig_keeper_call(mnt->rig, &m);
 	close(pair[1]);
 	close(mnt->sock);
 	mnt->sock = pair[0];
+	return rc;
+}
+
+static inline void rig_new_server(struct rig_mount *mnt)
+{
+	if (rig_try_new_server(mnt) < 0)
+		rig_die("MOUNT_SERVER is refused");
 }
 
 static inline void rig_umount(struct rig_mount *mnt)
