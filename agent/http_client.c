@@ -399,6 +399,7 @@ int http_call(struct http_site *s, struct http_call *call, struct wd_err *err)
 {
 	struct call_state *c = calloc(1, sizeof(*c));
 	enum http_verdict verdict = HTTP_RETRY;
+	CURLcode code = CURLE_OK;
 	char text[300] = "";
 	int rc;
 
@@ -410,8 +411,6 @@ int http_call(struct http_site *s, struct http_call *call, struct wd_err *err)
 	c->try.site = s;
 	start_clock(c, s);
 	while (wait_turn(c, s, text, sizeof(text))) {
-		CURLcode code;
-
 		if (c->try.hops == 0)
 			retry_count(&c->retry);
 		code = one_try(c);
@@ -433,6 +432,10 @@ int http_call(struct http_site *s, struct http_call *call, struct wd_err *err)
 		waiting_since_ns = 0; /* got on: what comes next has its own time */
 		say_overcome(s, c);
 	}
+	/* a try that our time cut off tells less than the answer before it */
+	if (verdict == HTTP_RETRY && c->last[0] &&
+		(code == CURLE_OPERATION_TIMEDOUT || code == CURLE_ABORTED_BY_CALLBACK))
+		snprintf(text, sizeof(text), "%s", c->last);
 	call->answer = c->try.answer;
 	rc = verdict == HTTP_OK
 		     ? 0

@@ -436,7 +436,8 @@ static void end_overdue(struct transfer_thread *t)
 		http_try_report(&s->try, HTTP_RETRY, s->text);
 		curl_multi_remove_handle(t->multi, s->try.easy);
 		http_try_end(&s->try);
-		finish_out_of_time(t, s, s->text);
+		/* what we cut off tells less than the answer before it */
+		finish_out_of_time(t, s, s->last[0] ? s->last : s->text);
 	}
 }
 

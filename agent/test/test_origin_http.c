@@ -30,14 +30,19 @@ static int end(void **state)
 	return 0;
 }
 
-static void open_at(struct setup *s, const char *path, const char *index)
+static void open_for(struct setup *s, const char *path, const char *index, int64_t deadline_ms)
 {
-	struct origin_options options = {.index = index, .deadline_ms = 30000};
+	struct origin_options options = {.index = index, .deadline_ms = deadline_ms};
 	struct wd_err err = WD_ERR_INIT;
 	char url[200];
 
 	snprintf(url, sizeof(url), "http://127.0.0.1:%d%s", s->server->port, path);
 	assert_ok(origin_open(url, &options, &s->origin, &err));
+}
+
+static void open_at(struct setup *s, const char *path, const char *index)
+{
+	open_for(s, path, index, 30000);
 }
 
 #define JSON "application/json"
@@ -107,7 +112,7 @@ static void broken_listing_is_an_error(void **state)
 
 	http_origin_text(
 		s->server, "/d/", "[{\"name\":\"a\",\"type\":\"file\"," DATE ",\"size\":3},", JSON);
-	open_at(s, "/d", NULL);
+	open_for(s, "/d", NULL, 2000); /* it is tried again for so long */
 	assert_int_equal(origin_list(s->origin, "", false, 0, listed_add, &l, NULL, &err), -EIO);
 	assert_says(err, "ends in the middle");
 	assert_int_equal(

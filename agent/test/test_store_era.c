@@ -154,7 +154,8 @@ static void after_a_loss_of_power_no_block_is_shown_unchecked(void **state)
 			if (i != bad)
 				assert_true(block_is_right(o, n, i));
 		}
-		assert_int_equal(stats_of(&f).used_bytes, used - BLOCK);
+		/* the object before may just have become complete, and lose its map */
+		assert_in_range(stats_of(&f).used_bytes, used - BLOCK - 65536, used - BLOCK);
 		assert_int_equal(stats_of(&f).corrupt_blocks, n);
 		assert_int_equal(write_block(o, n, bad), 0);
 		assert_int_equal(object_is_complete(o), n < 3);
