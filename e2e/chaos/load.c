@@ -190,10 +190,11 @@ int load_start(struct chaos *c, struct wd_err *err)
 /* Prints what a worker is doing, if that has taken longer than min_us. */
 static bool show(struct worker *w, const char *word, uint64_t min_us)
 {
-	uint64_t since, now = stats_now_us();
+	uint64_t since, now;
 
 	pthread_mutex_lock(&w->lock);
 	since = w->since_us;
+	now = stats_now_us(); /* not before `since` */
 	if (since && now - since >= min_us)
 		printf("%s: %s '%s' at %llu for %.1f s\n", word, w->what, w->path,
 			(unsigned long long)w->offset, (double)(now - since) / 1e6);
