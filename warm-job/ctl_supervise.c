@@ -51,6 +51,7 @@
 #define END_NS (120000 * MS)	     /* patience with one whose socket is closed already */
 #define EXPECT_NS (30000 * MS)	     /* from our start by `mount` to its asking */
 #define ASKERS_MAX 16
+#define FIXED_ARGS 4 /* "warpdrive-agent --run-dir DIR --exit-when-idle" */
 
 enum state { DOWN, STARTING, UP, ENDING };
 
@@ -417,11 +418,67 @@ static void wait_for_events(void)
 		on_listener();
 }
 
+/* ---- what the daemons are told ---- */
+
+static bool add_arg(struct daemon *d, const char *arg)
+{
+	int n = 0;
+
+	while (d->argv[n])
+		n++;
+	if (n + 1 >= (int)(sizeof(d->argv) / sizeof(d->argv[0])))
+		return false;
+	d->argv[n] = arg;
+	return true;
+}
+
+static int args_path(char out[108], struct wd_err *err)
+{
+	return ctl_run_path(s.run_dir, "supervisor.args", out, err);
+}
+
+/* The next supervisor starts daemons as this one does: each
+ * argument with an 'a' or 'k' before it and a NUL behind. */
+static void save_args(void)
+{
+	char path[108];
+	FILE *f = args_path(path, NULL) < 0 ? NULL : fopen(path, "we");
+
+	for (int i = 0; f && i < DAEMONS; i++)
+		for (int n = FIXED_ARGS; s.daemons[i].argv[n]; n++)
+			fprintf(f, "%c%s%c", i == AGENT ? 'a' : 'k', s.daemons[i].argv[n], 0);
+	if (!f || fclose(f) != 0)
+		wd_warn("write '%s': %s", path, strerror(errno));
+}
+
+/* What the supervisor before was told, in place of what we were. */
+static void load_args(void)
+{
+	char path[108], *arg = NULL;
+	FILE *f = args_path(path, NULL) < 0 ? NULL : fopen(path, "re");
+	size_t cap = 0;
+
+	if (!f)
+		return;
+	for (int i = 0; i < DAEMONS; i++)
+		memset(s.daemons[i].argv + FIXED_ARGS, 0,
+			sizeof(s.daemons[i].argv) - FIXED_ARGS * sizeof(s.daemons[i].argv[0]));
+	while (getdelim(&arg, &cap, 0, f) > 1) {
+		char *kept = strdup(arg + 1);
+
+		if (!kept || !add_arg(&s.daemons[arg[0] == 'a' ? AGENT : KEEPER], kept))
+			break;
+	}
+	free(arg);
+	fclose(f);
+}
+
 /* ---- start and end ---- */
 
 static int set_up(struct wd_err *err)
 {
 	sigset_t set;
+	bool is_successor;
 	int r = ctl_run_path(s.run_dir, "supervisor.sock", s.path, err);
 
 	if (r < 0)
@@ -439,9 +496,15 @@ static int set_up(struct wd_err *err)
 	s.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (s.signals < 0)
 		return wd_err_sys(err, errno, "signalfd");
+	/* the file of its socket: there was one, and it was killed */
+	is_successor = access(s.path, F_OK) == 0;
 	s.listener = wd_listen(s.path, err);
 	if (s.listener < 0)
 		return s.listener;
+	if (is_successor)
+		load_args();
+	else
+		save_args();
 	s.client.hold.give_up_ns = GIVE_UP_NS;
 	return wd_hold_client_start(&s.client, s.run_dir, WD_ROLE_SUPERVISOR, err);
 }
@@ -485,16 +548,6 @@ static const struct option long_options[] = {
 	{"ready-fd", required_argument, NULL, 'f'},
 	{NULL, 0, NULL, 0},
 };
-
-static bool add_arg(struct daemon *d, const char *arg)
-{
-	int n = 0;
-
-	while (d->argv[n])
-		n++;
-	d->argv[n] = arg;
-	return n + 2 < (int)(sizeof(d->argv) / sizeof(d->argv[0]));
-}
 
 enum ctl_exit ctl_supervise(const struct ctl_command *self, int argc, char **argv)
 {
