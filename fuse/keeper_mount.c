@@ -173,6 +173,10 @@ int mount_request(struct keeper *k, uint64_t client, uint64_t request, const cha
 		return wd_err_set(err, ENOSPC, "mount on '%s': there are %u mounts already", target,
 			k->nmounts);
 	rc = kernel_open_target(target, err);
+	if (rc == -EBUSY) { /* by a mount that was lost, perhaps */
+		records_sweep(k);
+		rc = kernel_open_target(target, err);
+	}
 	if (rc < 0)
 		return rc;
 	close(rc); /* opened again when the agent has agreed: that may take long */

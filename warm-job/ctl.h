@@ -44,6 +44,10 @@ const char *ctl_run_dir(const char *given);
 /* "<run dir>/<name>" into out; -ENAMETOOLONG where a socket's address could not hold it. */
 int ctl_run_path(const char *run_dir, const char *name, char out[108], struct wd_err *err);
 
+/* realpath() of the parent, and the last component as it stands: what may be a mount, and dead, is not
+ * looked at. out has room for PATH_MAX bytes. */
+int ctl_absolute(const char *dir, char *out, struct wd_err *err);
+
 /* Asks a daemon for its status: the JSON text (caller frees) or -errno. */
 int ctl_fetch_status(const char *socket_path, unsigned type, char **ret_text, struct wd_err *err);
 

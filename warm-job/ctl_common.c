@@ -6,6 +6,7 @@
 #include "warm-job/ctl.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,4 +143,33 @@ int ctl_fetch_status(const char *socket_path, unsigned type, char **ret_text, st
 	if (fd < 0)
 		return wd_err_set(err, EPROTO, "'%s' answered without its status", socket_path);
 	return read_whole(fd, ret_text, err);
+}
+
+int ctl_absolute(const char *dir, char *out, struct wd_err *err)
+{
+	char copy[PATH_MAX], parent[PATH_MAX];
+	size_t len = strlen(dir);
+
+	while (len > 1 && dir[len - 1] == '/')
+		len--;
+	if (len == 0 || len >= sizeof(copy))
+		return wd_err_sys(err, len ? ENAMETOOLONG : ENOENT, "its path");
+	memcpy(copy, dir, len);
+	copy[len] = '\0';
+
+	char *slash = strrchr(copy, '/');
+	const char *name = slash ? slash + 1 : copy;
+
+	if (!*name || !strcmp(name, ".") || !strcmp(name, "..")) {
+		if (!realpath(copy, out))
+			return wd_err_sys(err, errno, "its path");
+		return 0;
+	}
+	if (slash)
+		*slash = '\0';
+	if (!realpath(!slash ? "." : *copy ? copy : "/", parent))
+		return wd_err_sys(err, errno, "its parent directory");
+	if (snprintf(out, PATH_MAX, "%s/%s", strcmp(parent, "/") ? parent : "", name) >= PATH_MAX)
+		return wd_err_sys(err, ENAMETOOLONG, "its path");
+	return 0;
 }

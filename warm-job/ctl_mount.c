@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/mountinfo.h"
 #include "common/proto.h"
 #include "warm-job/ctl_credentials.h"
 #include "warm-job/ctl_daemons.h"
@@ -28,6 +29,7 @@ struct mount_request {
 	const char *url;
 	const char *dir; /* as given */
 	char target[PATH_MAX];
+	bool is_on_mount; /* one of ours, which may be dead */
 	json_t *options;
 	struct ctl_daemons daemons;
 };
@@ -88,8 +90,17 @@ static const char *absolute(const char *path)
 
 static int check_target(struct mount_request *q, struct wd_err *err)
 {
+	struct mountinfo info;
 	struct statx stx;
 
+	/* one of ours is left to the keeper: a look at it might hang, and if it is dead the keeper
+	 * clears it away */
+	if (ctl_absolute(q->dir, q->target, NULL) == 0 &&
+		mountinfo_find(q->target, &info, NULL) > 0 &&
+		strcmp(info.type, "fuse.warpdrive") == 0) {
+		q->is_on_mount = true;
+		return 0;
+	}
 	if (!realpath(q->dir, q->target)) {
 		if (errno == ENOENT)
 			return wd_err_set(err, ENOENT, "mountpoint missing: make it with mkdir -p");
@@ -252,6 +263,10 @@ static int mount_it(struct mount_request *q, struct wd_err *err)
 		r = make_description(q, &description, err);
 	if (r == 0)
 		r = start_and_ask(q, description, err);
+	if (r == -EBUSY && q->is_on_mount)
+		wd_err_set(err, EBUSY,
+			"mountpoint busy, something is mounted there: unmount it first, or choose "
+			"another");
 	if (description)
 		explicit_bzero(description, strlen(description));
 	free(description);

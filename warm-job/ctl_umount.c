@@ -22,36 +22,6 @@ static const struct option long_options[] = {
 	{NULL, 0, NULL, 0},
 };
 
-/* realpath() of the parent, and the last component as it stands. */
-static int absolute(const char *dir, char out[PATH_MAX], struct wd_err *err)
-{
-	char copy[PATH_MAX], parent[PATH_MAX];
-	size_t len = strlen(dir);
-
-	while (len > 1 && dir[len - 1] == '/')
-		len--;
-	if (len == 0 || len >= sizeof(copy))
-		return wd_err_sys(err, len ? ENAMETOOLONG : ENOENT, "its path");
-	memcpy(copy, dir, len);
-	copy[len] = '\0';
-
-	char *slash = strrchr(copy, '/');
-	const char *name = slash ? slash + 1 : copy;
-
-	if (!*name || !strcmp(name, ".") || !strcmp(name, "..")) {
-		if (!realpath(copy, out))
-			return wd_err_sys(err, errno, "its path");
-		return 0;
-	}
-	if (slash)
-		*slash = '\0';
-	if (!realpath(!slash ? "." : *copy ? copy : "/", parent))
-		return wd_err_sys(err, errno, "its parent directory");
-	if (snprintf(out, PATH_MAX, "%s/%s", strcmp(parent, "/") ? parent : "", name) >= PATH_MAX)
-		return wd_err_sys(err, ENAMETOOLONG, "its path");
-	return 0;
-}
-
 static int umount_one(
 	int sock, struct wd_msg *m, const char *target, uint32_t flags, struct wd_err *err)
 {
@@ -82,7 +52,7 @@ static int umount_dir(
 	int sock, struct wd_msg *m, const char *dir, uint32_t flags, struct wd_err *err)
 {
 	char target[PATH_MAX], resolved[PATH_MAX];
-	int r = absolute(dir, target, err);
+	int r = ctl_absolute(dir, target, err);
 
 	if (r < 0)
 		return r;
