@@ -224,6 +224,7 @@ void meta_get_stats(struct meta *m, struct meta_stats *ret_stats)
 	*ret_stats = m->stats;
 	wd_unlock(&m->lock);
 	ret_stats->damaged = atomic_load(&m->env.damaged);
+	ret_stats->is_memory_only = atomic_load(&m->env.is_dead);
 }
 
 /* ---- the writer thread ---- */
@@ -280,6 +281,24 @@ static void fail_locked(struct meta *m, int error, struct meta_batch *ret_droppe
 	meta_journal_lost_locked(m);
 }
 
+/* Commits what is in `committing`. A dead environment is opened again first. */
+static int commit(struct meta *m)
+{
+	struct wd_err err = WD_ERR_INIT;
+
+	if (WD_FAULT("meta.commit"))
+		return -EIO;
+	if (atomic_load(&m->env.is_dead)) {
+		int rc = WD_FAULT("meta.revive") ? -EIO : meta_env_revive(&m->env, m->dir, &err);
+
+		if (rc < 0)
+			return rc;
+		meta_introduce(m);
+		wd_info("metadata '%s/meta' was opened again", m->dir);
+	}
+	return meta_env_commit(&m->env, &m->committing);
+}
+
 void *meta_run_writer(void *arg)
 {
 	struct meta *m = arg;
@@ -308,7 +327,7 @@ void *meta_run_writer(void *arg)
 		wd_cond_broadcast(&m->done); /* there is room again */
 		wd_unlock(&m->lock);
 		start = wd_now_ns();
-		rc = WD_FAULT("meta.commit") ? -EIO : meta_env_commit(&m->env, &m->committing);
+		rc = commit(m);
 		wd_lock(&m->lock);
 		if (rc == 0) {
 			succeed_locked(m, (uint64_t)(wd_now_ns() - start));

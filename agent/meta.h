@@ -8,6 +8,9 @@
  * look into the batch first, so that a writer reads what it wrote. Scans flush first. Every value
  * carries a checksum, verified before use: a damaged one reads as absent, is logged and counted.
  *
+ * Reading the database never kills the agent: where its file was cut, or its disk is dead, it is given up,
+ * what is known goes on in memory (bounded), and it is opened again once that works.
+ *
  * An environment that cannot be opened, or has a newer format, is set aside under another name (never
  * deleted) and a new one with another epoch begins. Thread-safe.
  */
@@ -113,6 +116,7 @@ struct meta_stats {
 	uint64_t failed_commits; /* each is tried again */
 	uint64_t dropped;	 /* changes lost because the disk failed for too long */
 	bool is_failing;	 /* the last commit failed: running from memory */
+	bool is_memory_only;	 /* the database cannot be read either; it is opened again when it can be */
 };
 void meta_get_stats(struct meta *m, struct meta_stats *ret_stats);
 

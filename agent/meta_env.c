@@ -10,19 +10,25 @@
  *
  * Readers may come from any thread (MDB_NOTLS: a transaction belongs to no thread); only the writer
  * thread, and meta_open and meta_close when it does not run, commit.
+ *
+ * Every call of LMDB that touches the map is guarded (meta_guard.h): a file cut short, or a disk that is
+ * dead under it, kills the environment instead of the agent.
  */
 #include "agent/meta_internal.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/meta_guard.h"
 #include "common/cleanup.h"
+#include "common/fault.h"
 #include "common/log.h"
 
 #define MAP_SIZE_MIN ((size_t)1 << 20)
@@ -68,6 +74,88 @@ static bool is_unreadable(int rc)
 {
 	return rc < 0 && rc != MDB_MAP_FULL && rc != MDB_READERS_FULL && rc != MDB_DBS_FULL;
 }
+
+/* ---- under the guard ---- */
+
+/* One call. Where the guard ends it, what LMDB allocated is never freed: it may still be in use there. */
+struct call {
+	enum meta_table table;
+	MDB_val key, value;
+	MDB_txn *txn;
+	MDB_cursor *cursor;
+	/* of get */
+	void *out;
+	size_t cap, len;
+	/* of scan */
+	meta_visit visit;
+	void *arg;
+	/* of commit */
+	const struct meta_batch *batch;
+	/* of opening */
+	const char *path;
+};
+
+#define GRAVES 64
+static _Atomic unsigned ngraves;
+static void *graves[GRAVES]; /* so that nobody takes it for a leak */
+
+static void bury(void *p)
+{
+	unsigned i = p ? atomic_fetch_add(&ngraves, 1) : GRAVES;
+
+	if (i < GRAVES)
+		graves[i] = p;
+}
+
+#define DEATHS_MAX 3 /* of pages that cannot be read; then the file is given up */
+
+static void die(struct meta_env *e, const struct call *c, enum guard_why why)
+{
+	if (atomic_exchange(&e->is_dead, true))
+		return;
+	bury(e->env);
+	if (why == GUARD_GARBAGE || atomic_fetch_add(&e->deaths, 1) + 1 >= DEATHS_MAX)
+		atomic_store(&e->is_garbage, true);
+	if (c->path)
+		return; /* it is said when it is set aside */
+	wd_error("metadata: %s; going on in memory until a database can be opened again",
+		why == GUARD_PAGE
+			? "a page of the database cannot be read: its file was cut, or its disk is dead"
+			: "a page of the database makes no sense");
+}
+
+/* Returns what fn returns, an LMDB code; EIO when the environment is dead. */
+static int guarded(struct meta_env *e, int (*fn)(struct meta_env *e, struct call *c), struct call *c)
+{
+	struct guard g;
+	volatile int rc = EIO;
+
+	if (atomic_load(&e->is_dead))
+		return EIO;
+	if (guard_enter(&g)) {
+		rc = fn(e, c);
+		if (rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_PANIC)
+			die(e, c, GUARD_GARBAGE);
+	} else {
+		bury(c->txn);
+		bury(c->cursor);
+		die(e, c, g.why);
+	}
+	guard_leave(&g);
+	return rc;
+}
+
+static int guarded_read(struct meta_env *e, int (*fn)(struct meta_env *e, struct call *c), struct call *c)
+{
+	int rc;
+
+	pthread_rwlock_rdlock(&e->resize);
+	rc = guarded(e, fn, c);
+	pthread_rwlock_unlock(&e->resize);
+	return rc;
+}
+
+/* ---- opening ---- */
 
 /* A file cut short would be a SIGBUS at the first page that is missing. */
 static bool is_cut_short(MDB_env *env)
@@ -116,6 +204,11 @@ static int open_tables(struct meta_env *e)
 	return rc == 0 && len == sizeof(format) && format == META_FORMAT ? 0 : MDB_VERSION_MISMATCH;
 }
 
+static void on_assertion(MDB_env *env, const char *msg)
+{
+	guard_throw(GUARD_GARBAGE);
+}
+
 static int make_env(MDB_env **ret_env)
 {
 	MDB_env *env;
@@ -123,7 +216,9 @@ static int make_env(MDB_env **ret_env)
 
 	if (rc != 0)
 		return rc;
-	rc = mdb_env_set_maxdbs(env, META_TABLES);
+	rc = mdb_env_set_assert(env, on_assertion);
+	if (rc == 0)
+		rc = mdb_env_set_maxdbs(env, META_TABLES);
 	if (rc == 0)
 		rc = mdb_env_set_maxreaders(env, READERS_MAX);
 	if (rc == 0)
@@ -150,12 +245,12 @@ static int reserve_lock(const char *path)
 	return code == EOPNOTSUPP || code == EINVAL ? 0 : code;
 }
 
-static int try_open(struct meta_env *e, const char *path, size_t map_size)
+static int open_guarded(struct meta_env *e, struct call *c)
 {
-	int rc = reserve_lock(path);
+	const char *path = c->path;
+	size_t map_size = e->first_map_size;
+	int rc;
 
-	if (rc != 0)
-		return rc;
 	/* an address space limit may forbid the size one would like */
 	for (e->map_size = map_size;; e->map_size /= 2) {
 		rc = make_env(&e->env);
@@ -177,6 +272,20 @@ static int try_open(struct meta_env *e, const char *path, size_t map_size)
 	return rc;
 }
 
+static int try_open(struct meta_env *e, const char *path)
+{
+	struct call c = {.path = path};
+	int rc = reserve_lock(path);
+
+	if (rc != 0)
+		return rc;
+	atomic_store(&e->is_dead, false);
+	rc = guarded(e, open_guarded, &c);
+	if (!atomic_load(&e->is_dead))
+		return rc;
+	return rc < 0 ? rc : MDB_CORRUPTED;
+}
+
 static int set_aside(const char *dir, const char *path, int why, struct wd_err *err)
 {
 	char aside[4096];
@@ -193,22 +302,20 @@ static int set_aside(const char *dir, const char *path, int why, struct wd_err *
 	return 0;
 }
 
-int meta_env_open(struct meta_env *e, const char *dir, size_t map_size, struct wd_err *err)
+static int open_or_set_aside(struct meta_env *e, const char *dir, struct wd_err *err)
 {
 	char path[4096];
 
-	*e = (struct meta_env){0};
 	if ((size_t)snprintf(path, sizeof(path), "%s/meta", dir) >= sizeof(path) - 64)
 		return wd_err_set(err, ENAMETOOLONG, "cache directory '%s': name too long", dir);
-	pthread_rwlock_init(&e->resize, NULL);
 	for (int attempt = 0;; attempt++) {
 		int rc;
 
 		if (mkdir(path, 0700) < 0 && errno != EEXIST)
 			return wd_err_sys(err, errno, "create metadata directory '%s'", path);
-		rc = try_open(e, path, map_size);
+		rc = try_open(e, path);
 		if (rc == 0)
-			break;
+			return 0;
 		if (attempt > 0 || !is_unreadable(rc))
 			return wd_err_set(err, -to_errno(rc), "open metadata '%s': %s", path,
 				mdb_strerror(rc));
@@ -216,12 +323,61 @@ int meta_env_open(struct meta_env *e, const char *dir, size_t map_size, struct w
 		if (rc < 0)
 			return rc;
 	}
+}
+
+int meta_env_open(struct meta_env *e, const char *dir, size_t map_size, struct wd_err *err)
+{
+	int rc = guard_install();
+
+	if (rc < 0)
+		return wd_err_sys(err, -rc, "catch SIGBUS");
+	*e = (struct meta_env){.first_map_size = map_size};
+	pthread_rwlock_init(&e->resize, NULL);
+	rc = open_or_set_aside(e, dir, err);
+	if (rc < 0)
+		e->env = NULL;
+	return rc;
+}
+
+int meta_env_revive(struct meta_env *e, const char *dir, struct wd_err *err)
+{
+	struct meta_env fresh = {.first_map_size = e->first_map_size};
+	char lock[4096 + 16];
+	int rc;
+
+	/* the mutexes in it may be held for ever */
+	snprintf(lock, sizeof(lock), "%s/meta/lock.mdb", dir);
+	if (unlink(lock) < 0 && errno != ENOENT)
+		return wd_err_sys(err, errno, "remove '%s'", lock);
+	if (atomic_load(&e->is_garbage)) {
+		char path[4096];
+
+		snprintf(path, sizeof(path), "%s/meta", dir);
+		rc = set_aside(dir, path, MDB_CORRUPTED, err);
+		if (rc < 0 && rc != -ENOENT)
+			return rc;
+		atomic_store(&e->is_garbage, false);
+	}
+	rc = open_or_set_aside(&fresh, dir, err);
+	if (rc < 0)
+		return rc;
+	/* a reader that hangs in what is dead must not hang the writer */
+	if (pthread_rwlock_trywrlock(&e->resize) != 0) {
+		mdb_env_close(fresh.env);
+		return wd_err_set(err, EAGAIN, "open metadata '%s/meta' again: it is in use", dir);
+	}
+	e->env = fresh.env;
+	memcpy(e->dbi, fresh.dbi, sizeof(e->dbi));
+	e->map_size = fresh.map_size;
+	atomic_store(&e->is_dead, false);
+	pthread_rwlock_unlock(&e->resize);
 	return 0;
 }
 
 void meta_env_close(struct meta_env *e)
 {
-	mdb_env_close(e->env);
+	if (e->env && !atomic_load(&e->is_dead))
+		mdb_env_close(e->env);
 	pthread_rwlock_destroy(&e->resize);
 }
 
@@ -243,81 +399,97 @@ static int check_value(
 	return -EILSEQ;
 }
 
-static int begin_read(struct meta_env *e, MDB_txn **ret_txn)
+static int begin_read(struct meta_env *e, struct call *c)
 {
-	int rc;
-
-	pthread_rwlock_rdlock(&e->resize);
-	rc = mdb_txn_begin(e->env, NULL, MDB_RDONLY, ret_txn);
-	if (rc != 0)
-		pthread_rwlock_unlock(&e->resize);
-	return to_errno(rc);
+	if (WD_FAULT("meta.page"))
+		raise(SIGBUS); /* what a page that cannot be read is */
+	return mdb_txn_begin(e->env, NULL, MDB_RDONLY, &c->txn);
 }
 
-static void end_read(struct meta_env *e, MDB_txn *txn)
+static int get_guarded(struct meta_env *e, struct call *c)
 {
-	mdb_txn_abort(txn);
-	pthread_rwlock_unlock(&e->resize);
+	int rc = begin_read(e, c);
+
+	if (rc != 0)
+		return rc;
+	rc = mdb_get(c->txn, e->dbi[c->table], &c->key, &c->value);
+	if (rc == 0 && check_value(e, c->table, &c->key, &c->value) < 0)
+		rc = MDB_NOTFOUND;
+	if (rc == 0 && c->value.mv_size > c->cap)
+		rc = E2BIG;
+	if (rc == 0) {
+		memcpy(c->out, c->value.mv_data, c->value.mv_size);
+		c->len = c->value.mv_size;
+	}
+	mdb_txn_abort(c->txn);
+	return rc;
 }
 
 int meta_env_get(struct meta_env *e, enum meta_table table, const void *key, size_t key_len,
 	void *value, size_t cap, size_t *ret_len)
 {
-	MDB_val k = {.mv_size = key_len, .mv_data = (void *)key}, v;
-	MDB_txn *txn;
-	int rc = begin_read(e, &txn);
+	struct call c = {.table = table,
+		.key = {.mv_size = key_len, .mv_data = (void *)key},
+		.out = value,
+		.cap = cap};
+	int rc = to_errno(guarded_read(e, get_guarded, &c));
 
-	if (rc < 0)
-		return rc;
-	rc = to_errno(mdb_get(txn, e->dbi[table], &k, &v));
-	if (rc == 0 && check_value(e, table, &k, &v) < 0)
-		rc = -ENOENT;
-	if (rc == 0 && v.mv_size > cap)
-		rc = -E2BIG;
-	if (rc == 0) {
-		memcpy(value, v.mv_data, v.mv_size);
-		*ret_len = v.mv_size;
-	}
-	end_read(e, txn);
+	if (rc == 0)
+		*ret_len = c.len;
 	return rc;
+}
+
+static int scan_guarded(struct meta_env *e, struct call *c)
+{
+	int rc = begin_read(e, c);
+
+	if (rc != 0)
+		return rc;
+	rc = mdb_cursor_open(c->txn, e->dbi[c->table], &c->cursor);
+	if (rc == 0) {
+		rc = mdb_cursor_get(c->cursor, &c->key, &c->value,
+			c->key.mv_size ? MDB_SET_RANGE : MDB_FIRST);
+		for (; rc == 0; rc = mdb_cursor_get(c->cursor, &c->key, &c->value, MDB_NEXT)) {
+			if (check_value(e, c->table, &c->key, &c->value) == 0 &&
+				!c->visit(c->arg, c->key.mv_data, c->key.mv_size, c->value.mv_data,
+					c->value.mv_size))
+				break;
+		}
+		mdb_cursor_close(c->cursor);
+	}
+	mdb_txn_abort(c->txn);
+	return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
 int meta_env_scan(struct meta_env *e, enum meta_table table, const void *from, size_t from_len,
 	meta_visit visit, void *arg)
 {
-	MDB_val k = {.mv_size = from_len, .mv_data = (void *)from}, v;
-	MDB_cursor *cursor;
-	MDB_txn *txn;
-	int rc = begin_read(e, &txn);
+	struct call c = {.table = table,
+		.key = {.mv_size = from_len, .mv_data = (void *)from},
+		.visit = visit,
+		.arg = arg};
 
-	if (rc < 0)
+	return to_errno(guarded_read(e, scan_guarded, &c));
+}
+
+static int count_guarded(struct meta_env *e, struct call *c)
+{
+	MDB_stat stat = {0};
+	int rc = begin_read(e, c);
+
+	if (rc != 0)
 		return rc;
-	rc = mdb_cursor_open(txn, e->dbi[table], &cursor);
-	if (rc != 0) {
-		end_read(e, txn);
-		return to_errno(rc);
-	}
-	rc = mdb_cursor_get(cursor, &k, &v, from_len ? MDB_SET_RANGE : MDB_FIRST);
-	for (; rc == 0; rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) {
-		if (check_value(e, table, &k, &v) == 0 &&
-			!visit(arg, k.mv_data, k.mv_size, v.mv_data, v.mv_size))
-			break;
-	}
-	mdb_cursor_close(cursor);
-	end_read(e, txn);
-	return rc == MDB_NOTFOUND ? 0 : to_errno(rc);
+	rc = mdb_stat(c->txn, e->dbi[c->table], &stat);
+	mdb_txn_abort(c->txn);
+	c->len = stat.ms_entries;
+	return rc;
 }
 
 uint64_t meta_env_count(struct meta_env *e, enum meta_table table)
 {
-	MDB_stat stat = {0};
-	MDB_txn *txn;
+	struct call c = {.table = table};
 
-	if (begin_read(e, &txn) < 0)
-		return 0;
-	mdb_stat(txn, e->dbi[table], &stat);
-	end_read(e, txn);
-	return stat.ms_entries;
+	return guarded_read(e, count_guarded, &c) == 0 ? c.len : 0;
 }
 
 static int put(struct meta_env *e, MDB_txn *txn, enum meta_table table, MDB_val *k,
@@ -342,14 +514,14 @@ static int del(struct meta_env *e, MDB_txn *txn, enum meta_table table, MDB_val 
 	return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
-static int try_commit(struct meta_env *e, const struct meta_batch *batch)
+static int commit_guarded(struct meta_env *e, struct call *c)
 {
-	MDB_txn *txn;
+	MDB_txn *txn; /* the environment's own: nothing is lost with it */
 	int rc = mdb_txn_begin(e->env, NULL, 0, &txn);
 
 	if (rc != 0)
 		return rc;
-	for (struct meta_entry *x = batch->entries; x && rc == 0; x = x->hh.next) {
+	for (struct meta_entry *x = c->batch->entries; x && rc == 0; x = x->hh.next) {
 		MDB_val k = {.mv_size = (size_t)x->key_len - 1, .mv_data = x->data + 1};
 
 		if (x->is_delete)
@@ -383,26 +555,35 @@ static int grow(struct meta_env *e)
 
 int meta_env_commit(struct meta_env *e, const struct meta_batch *batch)
 {
+	struct call c = {.batch = batch};
 	int rc;
 
 	do
-		rc = try_commit(e, batch);
+		rc = guarded(e, commit_guarded, &c);
 	while (rc == MDB_MAP_FULL && grow(e) == 0);
 	return to_errno(rc);
 }
 
-int meta_env_put_info(struct meta_env *e, const char *name, const void *value, size_t len)
+static int put_info_guarded(struct meta_env *e, struct call *c)
 {
-	MDB_val k = {.mv_size = strlen(name), .mv_data = (void *)name};
 	MDB_txn *txn;
 	int rc = mdb_txn_begin(e->env, NULL, 0, &txn);
 
 	if (rc != 0)
-		return to_errno(rc);
-	rc = value ? put(e, txn, META_INFO, &k, value, len) : del(e, txn, META_INFO, &k);
+		return rc;
+	rc = c->value.mv_data ? put(e, txn, META_INFO, &c->key, c->value.mv_data, c->value.mv_size)
+			      : del(e, txn, META_INFO, &c->key);
 	if (rc != 0) {
 		mdb_txn_abort(txn);
-		return to_errno(rc);
+		return rc;
 	}
-	return to_errno(mdb_txn_commit(txn));
+	return mdb_txn_commit(txn);
+}
+
+int meta_env_put_info(struct meta_env *e, const char *name, const void *value, size_t len)
+{
+	struct call c = {.key = {.mv_size = strlen(name), .mv_data = (void *)name},
+		.value = {.mv_size = len, .mv_data = (void *)value}};
+
+	return to_errno(guarded(e, put_info_guarded, &c));
 }

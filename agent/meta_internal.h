@@ -47,9 +47,12 @@ struct meta_batch {
 struct meta_env {
 	MDB_env *env;
 	MDB_dbi dbi[META_TABLES];
-	size_t map_size;
-	pthread_rwlock_t resize; /* read: a transaction is open; write: the map grows */
+	size_t map_size, first_map_size;
+	pthread_rwlock_t resize; /* read: a transaction is open; write: the map grows, or is replaced */
 	_Atomic uint64_t damaged;
+	_Atomic bool is_dead; /* a page of it could not be had: LMDB must not be called any more */
+	_Atomic bool is_garbage; /* and it is of no use to open it again */
+	_Atomic unsigned deaths;
 };
 
 #define JOURNAL_MAX ((off_t)32 << 20) /* of one file */
@@ -111,6 +114,9 @@ void meta_journal_swap_locked(struct meta *m) WD_REQUIRES(m->lock);
 void meta_journal_committed_locked(struct meta *m) WD_REQUIRES(m->lock);
 void meta_journal_lost_locked(struct meta *m) WD_REQUIRES(m->lock);
 
+/* Queues what an environment must know of this run: for one that took the place of another. */
+void meta_introduce(struct meta *m);
+
 int meta_open_sized(const char *dir, size_t map_size, struct meta **ret_meta, struct wd_err *err);
 
 /* XXH3-64 of the value, seeded by table and key, so that a value under a wrong key is damage too.
@@ -121,6 +127,9 @@ uint64_t meta_checksum(
 /* Opens <dir>/meta, setting aside one that cannot be used. */
 int meta_env_open(struct meta_env *e, const char *dir, size_t map_size, struct wd_err *err);
 void meta_env_close(struct meta_env *e);
+/* Opens a dead environment anew, setting aside what cannot be used. No transaction may be begun meanwhile
+ * by this thread; the readers' get -EIO until it returns 0. */
+int meta_env_revive(struct meta_env *e, const char *dir, struct wd_err *err);
 int meta_env_get(struct meta_env *e, enum meta_table table, const void *key, size_t key_len,
 	void *value, size_t cap, size_t *ret_len);
 int meta_env_scan(struct meta_env *e, enum meta_table table, const void *from, size_t from_len,

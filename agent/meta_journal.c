@@ -77,6 +77,8 @@ static void open_file(struct meta *m, const char *dir, int i)
 {
 	char path[4096];
 
+	if (m->journal.fd[i] >= 0)
+		return;
 	if ((size_t)snprintf(path, sizeof(path), "%s/meta-journal.%d", dir, i) >= sizeof(path))
 		return;
 	m->journal.fd[i] = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -123,7 +123,7 @@ static int get_info(struct meta *m, const char *name, void *value, size_t cap, s
 	return meta_env_get(&m->env, META_INFO, name, strlen(name), value, cap, ret_len);
 }
 
-/* Changes of the start, which are committed together. The writer does not run yet. */
+/* Queues a change of META_INFO. */
 static void put_info(struct meta *m, const char *name, const void *value, size_t len)
 {
 	struct meta_op op = {META_INFO, name, strlen(name), value, len};
@@ -187,6 +187,24 @@ static void load_boot(struct meta *m, bool is_foreign)
 	put_info(m, "boot", m->boot_id, strlen(m->boot_id));
 }
 
+void meta_introduce(struct meta *m)
+{
+	uint64_t reserved;
+
+	wd_lock(&m->lock);
+	reserved = m->asked;
+	wd_unlock(&m->lock);
+	put_info(m, "epoch", &m->epoch, sizeof(m->epoch));
+	put_info(m, ID_NEXT, &reserved, sizeof(reserved));
+	put_info(m, "boot", m->boot_id, strlen(m->boot_id));
+	put_info(m, "clean", NULL, 0);
+	if (!META_KEEPS_ERAS)
+		return;
+	put_info(m, ID_CHECK, &reserved, sizeof(reserved));
+	put_info(m, "era", &m->era, sizeof(m->era));
+	put_info(m, "journal", &m->journal.token, sizeof(m->journal.token));
+}
+
 /* Reads what the last agent left, and says in one transaction that we are here. */
 static int load_state(struct meta *m, const char *journal_dir)
 {
@@ -246,6 +264,13 @@ static int open_all(struct meta *m, const char *dir, const char *journal_dir, si
 	if (rc < 0)
 		return rc;
 	rc = load_state(m, journal_dir);
+	if (rc < 0 && atomic_load(&m->env.is_dead)) {
+		/* it could be opened, and is of no use all the same */
+		rc = meta_env_revive(&m->env, dir, err);
+		if (rc < 0)
+			return rc;
+		rc = load_state(m, journal_dir);
+	}
 	if (rc == 0)
 		rc = -pthread_create(&m->writer, NULL, meta_run_writer, m);
 	return rc < 0 ? wd_err_sys(err, -rc, "start metadata '%s/meta'", dir) : 0;

@@ -25,11 +25,15 @@ struct ask {
 static json_t *cache_json(struct agent *a)
 {
 	struct store_stats s;
+	struct meta_stats m;
 
 	store_get_stats(a->store, &s);
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:b}", "dir", a->settings->cache_dir, "limit_bytes",
+	meta_get_stats(a->meta, &m);
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:s, s:I}", "dir", a->settings->cache_dir, "limit_bytes",
 		(json_int_t)s.limit_bytes, "used_bytes", (json_int_t)s.used_bytes, "free_bytes",
-		(json_int_t)s.free_bytes, "objects", (json_int_t)s.objects, "is_broken", s.is_broken);
+		(json_int_t)s.free_bytes, "objects", (json_int_t)s.objects, "is_broken", s.is_broken,
+		"metadata", m.is_memory_only ? "memory only" : m.is_failing ? "failing" : "ok", "corrupt_blocks",
+		(json_int_t)s.corrupt_blocks);
 }
 
 static json_t *mount_json(struct mount *mnt)
@@ -165,6 +169,14 @@ void status_print_metrics(struct agent *a, FILE *out)
 	metrics_print_one(out, "warpdrive_meta_commits_total", "counter", "Commits of the metadata", meta.commits);
 	metrics_print_one(out, "warpdrive_meta_damaged_records_total", "counter",
 		"Metadata records whose checksum was wrong; treated as absent", meta.damaged);
+	metrics_print_one(out, "warpdrive_meta_failed_commits_total", "counter",
+		"Commits of the metadata that failed; each is tried again", meta.failed_commits);
+	metrics_print_one(out, "warpdrive_meta_dropped_changes_total", "counter",
+		"Changes of the metadata lost because its disk failed for too long", meta.dropped);
+	metrics_print_one(out, "warpdrive_meta_is_failing", "gauge",
+		"1 while the metadata cannot be written and is kept in memory", meta.is_failing);
+	metrics_print_one(out, "warpdrive_meta_is_memory_only", "gauge",
+		"1 while the metadata on disk cannot even be read", meta.is_memory_only);
 	wd_lock(&a->lock);
 	for (struct mount *mnt = a->mounts; mnt; mnt = mnt->next)
 		mounts++;
