@@ -11,8 +11,9 @@
  * Reading the database never kills the agent: where its file was cut, or its disk is dead, it is given up,
  * what is known goes on in memory (bounded), and it is opened again once that works.
  *
- * An environment that cannot be opened, or has a newer format, is set aside under another name (never
- * deleted) and a new one with another epoch begins. Thread-safe.
+ * An environment that cannot be opened is set aside as meta.<time>.aside (never deleted) and a new one with
+ * another epoch begins. One of a newer format is set aside as meta.format-<number>, and the program of that
+ * format takes it back. Thread-safe.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -56,6 +57,9 @@ uint64_t meta_era(const struct meta *m);
 
 /* True when the last agent closed properly: false after a kill, too, and for a new environment. */
 bool meta_was_closed(const struct meta *m);
+
+/* True when the metadata of another format was set aside here: its files are still among the others. */
+bool meta_has_other_format(const struct meta *m);
 
 /* A number never given before in this environment, nor in any earlier one of this cache directory
  * with fair certainty: 20 bits of epoch (random, never 0), 44 bits of counter starting at 16. The counter is

@@ -18,13 +18,21 @@
 #include "agent/meta.h"
 #include "common/lock.h"
 
+/*
+ * The format of the cache, for all of it: metadata, records, maps, files. A program reads its own and older
+ * ones; what is newer is set aside under its number and taken back by the program that knows it. The minor
+ * number tells changes that programs of the same format may ignore, and is only written:
+ *
+ *	1.0  the first
+ *	1.1  eras, the journal
+ */
 #define META_FORMAT 1u
-/* Eras came without a change of the format number: earlier programs of the same format ignore them. */
 #ifdef WD_PREVIOUS_FORMATS
-#define META_KEEPS_ERAS false
+#define META_FORMAT_MINOR 0u
 #else
-#define META_KEEPS_ERAS true
+#define META_FORMAT_MINOR 1u
 #endif
+#define META_KEEPS_ERAS (META_FORMAT_MINOR >= 1)
 #define META_CHECKSUM 8 /* bytes behind each value */
 
 /* One queued change. data: the table as a byte, the key, the value. */
@@ -48,6 +56,8 @@ struct meta_env {
 	MDB_env *env;
 	MDB_dbi dbi[META_TABLES];
 	size_t map_size, first_map_size;
+	uint32_t format, found_format; /* ours, and that of what is open */
+	bool is_taken_back;	       /* set aside earlier: it does not know what happened since */
 	pthread_rwlock_t resize; /* read: a transaction is open; write: the map grows, or is replaced */
 	_Atomic uint64_t damaged;
 	_Atomic bool is_dead; /* a page of it could not be had: LMDB must not be called any more */
@@ -74,7 +84,7 @@ struct meta {
 	int dir_fd, lock_fd;
 	char *dir;
 	char boot_id[40];
-	bool was_unclean, was_closed;
+	bool was_unclean, was_closed, has_other_format;
 	uint64_t epoch, era;
 	pthread_t writer;
 
@@ -117,6 +127,8 @@ void meta_journal_lost_locked(struct meta *m) WD_REQUIRES(m->lock);
 /* Queues what an environment must know of this run: for one that took the place of another. */
 void meta_introduce(struct meta *m);
 
+/* As a program of another format, for tests. */
+int meta_open_as(const char *dir, uint32_t format, struct meta **ret_meta, struct wd_err *err);
 int meta_open_sized(const char *dir, size_t map_size, struct meta **ret_meta, struct wd_err *err);
 
 /* XXH3-64 of the value, seeded by table and key, so that a value under a wrong key is damage too.
@@ -124,8 +136,11 @@ int meta_open_sized(const char *dir, size_t map_size, struct meta **ret_meta, st
 uint64_t meta_checksum(
 	enum meta_table table, const void *key, size_t key_len, const void *value, size_t len);
 
-/* Opens <dir>/meta, setting aside one that cannot be used. */
-int meta_env_open(struct meta_env *e, const char *dir, size_t map_size, struct wd_err *err);
+/* Opens <dir>/meta, setting aside one that cannot be used, and taking back one of our format. */
+int meta_env_open(struct meta_env *e, const char *dir, size_t map_size, uint32_t format,
+	struct wd_err *err);
+/* True when a cache of another format was set aside in dir. */
+bool meta_env_has_other(const char *dir);
 void meta_env_close(struct meta_env *e);
 /* Opens a dead environment anew, setting aside what cannot be used. No transaction may be begun meanwhile
  * by this thread; the readers' get -EIO until it returns 0. */

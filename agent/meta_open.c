@@ -168,6 +168,7 @@ static void load_ids(struct meta *m, bool *ret_is_foreign)
 
 static void load_boot(struct meta *m, bool is_foreign)
 {
+	const uint32_t minor = META_FORMAT_MINOR;
 	char boot[sizeof(m->boot_id)], clean[sizeof(m->boot_id)];
 	size_t len = 0, clean_len = 0;
 	int rc;
@@ -179,12 +180,13 @@ static void load_boot(struct meta *m, bool is_foreign)
 		m->was_unclean = len != strlen(m->boot_id) || memcmp(boot, m->boot_id, len) != 0;
 	if (META_KEEPS_ERAS && get_info(m, "era", &m->era, sizeof(m->era), &len) < 0)
 		m->era = 0;
-	if (META_KEEPS_ERAS && (m->was_unclean || is_foreign)) {
+	if (META_KEEPS_ERAS && (m->was_unclean || is_foreign || m->env.is_taken_back)) {
 		m->era++;
 		put_info(m, "era", &m->era, sizeof(m->era));
 	}
 	put_info(m, "clean", NULL, 0);
 	put_info(m, "boot", m->boot_id, strlen(m->boot_id));
+	put_info(m, "format-minor", &minor, sizeof(minor));
 }
 
 void meta_introduce(struct meta *m)
@@ -217,7 +219,8 @@ static int load_state(struct meta *m, const char *journal_dir)
 	load_boot(m, is_foreign);
 	m->journal.is_off = true;
 	if (META_KEEPS_ERAS) {
-		meta_journal_open(m, journal_dir, !is_foreign && !m->was_closed && !m->was_unclean);
+		meta_journal_open(m, journal_dir, !is_foreign && !m->was_closed && !m->was_unclean &&
+							  !m->env.is_taken_back);
 		put_info(m, "journal", &m->journal.token, sizeof(m->journal.token));
 	}
 	rc = meta_env_commit(&m->env, &m->pending);
@@ -249,7 +252,7 @@ static void free_meta(struct meta *m)
 }
 
 static int open_all(struct meta *m, const char *dir, const char *journal_dir, size_t map_size,
-	struct wd_err *err)
+	uint32_t format, struct wd_err *err)
 {
 	int rc;
 
@@ -260,9 +263,10 @@ static int open_all(struct meta *m, const char *dir, const char *journal_dir, si
 		return wd_err_sys(err, errno, "open cache directory '%s'", dir);
 	rc = lock_dir(m, err);
 	if (rc == 0)
-		rc = meta_env_open(&m->env, dir, map_size, err);
+		rc = meta_env_open(&m->env, dir, map_size, format, err);
 	if (rc < 0)
 		return rc;
+	m->has_other_format = meta_env_has_other(dir);
 	rc = load_state(m, journal_dir);
 	if (rc < 0 && atomic_load(&m->env.is_dead)) {
 		/* it could be opened, and is of no use all the same */
@@ -276,8 +280,8 @@ static int open_all(struct meta *m, const char *dir, const char *journal_dir, si
 	return rc < 0 ? wd_err_sys(err, -rc, "start metadata '%s/meta'", dir) : 0;
 }
 
-static int open_new(const char *dir, const char *journal_dir, size_t map_size, struct meta **ret_meta,
-	struct wd_err *err)
+static int open_new(const char *dir, const char *journal_dir, size_t map_size, uint32_t format,
+	struct meta **ret_meta, struct wd_err *err)
 {
 	struct meta *m = calloc(1, sizeof(*m));
 	int rc;
@@ -289,7 +293,7 @@ static int open_new(const char *dir, const char *journal_dir, size_t map_size, s
 	wd_mutex_init(&m->lock);
 	wd_cond_init(&m->wake);
 	wd_cond_init(&m->done);
-	rc = m->dir ? open_all(m, dir, journal_dir, map_size, err)
+	rc = m->dir ? open_all(m, dir, journal_dir, map_size, format, err)
 		    : wd_err_sys(err, ENOMEM, "open metadata of '%s'", dir);
 	if (rc < 0) {
 		free_meta(m);
@@ -299,19 +303,41 @@ static int open_new(const char *dir, const char *journal_dir, size_t map_size, s
 	return 0;
 }
 
+/* WARPDRIVE_CACHE_FORMAT plays another release in tests. */
+static uint32_t own_format(void)
+{
+#ifdef WD_FAULTS
+	const char *other = getenv("WARPDRIVE_CACHE_FORMAT");
+
+	if (other)
+		return (uint32_t)strtoul(other, NULL, 10);
+#endif
+	return META_FORMAT;
+}
+
 int meta_open_sized(const char *dir, size_t map_size, struct meta **ret_meta, struct wd_err *err)
 {
-	return open_new(dir, dir, map_size, ret_meta, err);
+	return open_new(dir, dir, map_size, own_format(), ret_meta, err);
+}
+
+int meta_open_as(const char *dir, uint32_t format, struct meta **ret_meta, struct wd_err *err)
+{
+	return open_new(dir, dir, MAP_SIZE, format, ret_meta, err);
 }
 
 int meta_open_with(const char *dir, const char *journal_dir, struct meta **ret_meta, struct wd_err *err)
 {
-	return open_new(dir, journal_dir, MAP_SIZE, ret_meta, err);
+	return open_new(dir, journal_dir, MAP_SIZE, own_format(), ret_meta, err);
 }
 
 int meta_open(const char *dir, struct meta **ret_meta, struct wd_err *err)
 {
-	return open_new(dir, dir, MAP_SIZE, ret_meta, err);
+	return meta_open_sized(dir, MAP_SIZE, ret_meta, err);
+}
+
+bool meta_has_other_format(const struct meta *m)
+{
+	return m->has_other_format;
 }
 
 bool meta_was_unclean(const struct meta *m)

@@ -4,6 +4,9 @@
  * in the batch (the last tenth of a second), a lost metadata environment leaves all of them; they
  * take space that nobody counts.
  *
+ * Not while the metadata of another format lies aside: the files may be what it knows of, and the program
+ * of that format finds them again after a roll-back.
+ *
  * It runs only after such a start, on the evictor thread when that has nothing else to do, well
  * after the start and a few hundred names at a time, so that it neither delays anybody nor scans
  * the tree when it matters. A partial object with a good map is taken back; anything else is
@@ -28,7 +31,7 @@
 void sweep_prepare(struct store *s)
 {
 	wd_lock(&s->lock);
-	s->sweep.is_on = !meta_was_closed(s->meta);
+	s->sweep.is_on = !meta_was_closed(s->meta) && !meta_has_other_format(s->meta);
 	s->sweep.due_ns = wd_now_ns() + START_DELAY_NS;
 	s->sweep.interval_ns = STEP_INTERVAL_NS;
 	wd_unlock(&s->lock);

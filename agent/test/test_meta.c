@@ -274,16 +274,6 @@ static void a_damaged_value_reads_as_absent_and_is_counted(void **state)
 	}
 }
 
-static void set_format(MDB_val *v, void *arg)
-{
-	uint32_t format = 2;
-	uint64_t sum = meta_checksum(META_INFO, "format", 6, &format, 4);
-
-	assert_int_equal(v->mv_size, 12);
-	memcpy(v->mv_data, &format, 4);
-	memcpy((char *)v->mv_data + 4, &sum, 8);
-}
-
 static unsigned count_aside(void)
 {
 	DIR *d = opendir(dir);
@@ -291,27 +281,96 @@ static unsigned count_aside(void)
 	unsigned n = 0;
 
 	while ((e = readdir(d)) != NULL)
-		n += strstr(e->d_name, ".aside") != NULL;
+		n += strstr(e->d_name, ".aside") != NULL || strstr(e->d_name, ".format-") != NULL;
 	closedir(d);
 	return n;
 }
 
-static void a_newer_format_is_set_aside_and_another_epoch_begins(void **state)
+static struct meta *open_as(uint32_t format)
 {
-	struct meta *m = open_meta();
-	uint64_t epoch = meta_epoch(m);
+	struct wd_err err = WD_ERR_INIT;
+	struct meta *m = NULL;
+
+	if (meta_open_as(dir, format, &m, &err) < 0)
+		fail_msg("%s", err.msg);
+	return m;
+}
+
+static void a_newer_format_is_set_aside_and_found_again(void **state)
+{
+	struct meta *m = open_as(2);
+	uint64_t epoch = meta_epoch(m), other, era = meta_era(m);
+
+	put(m, "a", "two");
+	meta_close(m);
+	/* a roll-back */
+	m = open_as(1);
+	assert_value(m, "a", NULL);
+	other = meta_epoch(m);
+	assert_true(other != epoch);
+	assert_int_equal(count_aside(), 1);
+	assert_true(meta_has_other_format(m));
+	put(m, "a", "one");
+	meta_close(m);
+	m = open_as(1); /* and a restart of that */
+	assert_value(m, "a", "one");
+	meta_close(m);
+	/* forward again: the first one, which does not know what happened meanwhile */
+	m = open_as(2);
+	assert_value(m, "a", "two");
+	assert_int_equal(meta_epoch(m), epoch);
+	assert_true(meta_era(m) > era);
+	assert_int_equal(count_aside(), 1);
+	meta_close(m);
+	/* and back: the old one is still there, too */
+	m = open_as(1);
+	assert_value(m, "a", "one");
+	assert_int_equal(meta_epoch(m), other);
+	meta_close(m);
+}
+
+static void an_older_format_is_taken_over_in_place(void **state)
+{
+	struct meta *m = open_as(1);
+	uint64_t epoch = meta_epoch(m), era = meta_era(m);
 
 	put(m, "a", "one");
 	meta_close(m);
-	edit("info", "format", set_format, NULL);
-	m = open_meta();
+	m = open_as(2);
+	assert_value(m, "a", "one");
+	assert_int_equal(meta_epoch(m), epoch);
+	assert_int_equal(meta_era(m), era);
+	assert_int_equal(count_aside(), 0);
+	meta_close(m);
+	m = open_as(1);
 	assert_value(m, "a", NULL);
-	assert_true(meta_epoch(m) != epoch);
 	assert_int_equal(count_aside(), 1);
 	meta_close(m);
-	edit("info", "format", set_format, NULL);
+}
+
+static void raise_number(MDB_val *v, void *arg)
+{
+	uint64_t n, sum;
+
+	memcpy(&n, v->mv_data, 8);
+	n += 65536;
+	sum = meta_checksum(META_INFO, "next-id", 7, &n, 8);
+	memcpy(v->mv_data, &n, 8);
+	memcpy((char *)v->mv_data + 8, &sum, 8);
+}
+
+static void a_program_that_counts_no_eras_is_noticed(void **state)
+{
+	struct meta *m = open_meta();
+	uint64_t era = meta_era(m);
+
+	meta_close(m);
 	m = open_meta();
-	assert_int_equal(count_aside(), 2);
+	assert_int_equal(meta_era(m), era);
+	meta_close(m);
+	edit("info", "next-id", raise_number, NULL); /* all that such a one leaves */
+	m = open_meta();
+	assert_true(meta_era(m) > era);
 	meta_close(m);
 }
 
@@ -513,7 +572,9 @@ int main(void)
 		TEST(changes_applied_together_are_lost_or_kept_together),
 		TEST(ids_never_repeat_even_after_a_kill),
 		TEST(a_damaged_value_reads_as_absent_and_is_counted),
-		TEST(a_newer_format_is_set_aside_and_another_epoch_begins),
+		TEST(a_newer_format_is_set_aside_and_found_again),
+		TEST(an_older_format_is_taken_over_in_place),
+		TEST(a_program_that_counts_no_eras_is_noticed),
 		TEST(garbage_and_a_file_cut_short_are_set_aside),
 		TEST(only_a_restart_without_the_clean_mark_is_unclean),
 		TEST(a_failing_commit_goes_on_in_memory_and_recovers),
