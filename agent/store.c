@@ -25,8 +25,6 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 
-#define PROBE_INTERVAL_NS (5 * 1000000000LL)
-
 void object_id_make(const void *text, size_t len, struct object_id *ret_id)
 {
 	XXH128_canonical_t canonical;
@@ -331,11 +329,13 @@ int store_io_error(struct store *s, int code, const char *what)
 		s->sample_ns = 0;
 		s->shrink_bytes = (uint64_t)8 << 20;
 		evict_wake_locked(s);
-	} else if (code == EIO || code == EROFS || code == ENXIO || code == EUCLEAN) {
+	} else if (code == EIO || code == EROFS || code == ENXIO || code == EUCLEAN || code == ENOENT ||
+		code == ENODEV || code == ESTALE) {
 		is_news = !s->is_broken;
 		s->is_broken = true;
 		if (is_news)
-			s->probe_ns = wd_now_ns() + PROBE_INTERVAL_NS;
+			s->probe_ns = evict_probe_ns(s);
+		evict_wake_locked(s);
 	}
 	wd_unlock(&s->lock);
 	if (is_news)

@@ -48,6 +48,7 @@ struct store_config {
 	 * absent from now on; somebody who has it open may want it fetched. May be NULL. */
 	void (*damaged)(void *arg, const struct object_id *id, uint64_t offset, uint64_t len);
 	void *damaged_arg;
+	int64_t probe_interval_ms;  /* how often a broken disk is tried; 0: every 5 s */
 	uint64_t scrub_bytes_per_s; /* how fast all blocks are checked against their hashes; 0: never */
 	int64_t scrub_interval_ms;  /* from the beginning of one such walk to that of the next */
 };
@@ -56,7 +57,8 @@ struct store_stats {
 	uint64_t used_bytes, admitted_bytes, limit_bytes, free_bytes; /* free of the file system */
 	uint64_t objects, evicted_objects, evicted_bytes, refused_bytes, io_errors;
 	uint64_t checked_blocks, corrupt_blocks;
-	bool is_broken; /* the disk gave errors: nothing is admitted until it works again */
+	bool is_broken; /* the disk gave errors, or the directory vanished: nothing is admitted until a probe,
+			 * every few seconds, finds that it works again */
 };
 
 /* `meta` is borrowed. The directory is created when missing (mode 0700); an unwritable or full one

@@ -13,7 +13,7 @@
 
 #include "common/log.h"
 
-#define PROBE_INTERVAL_NS (5 * 1000000000LL)
+#define PROBE_INTERVAL_MS 5000
 #define HOPELESS_NS (200 * 1000000LL)
 #define HEADROOM_FROM ((uint64_t)1 << 30) /* caches from this size on are evicted a bit further */
 #define HEADROOM_MAX ((uint64_t)256 << 20)
@@ -191,7 +191,8 @@ static bool next_candidate(struct store *s, struct last_use *ret_use, struct obj
 		if (w->last_len == 0)
 			store_write_touches(s);
 		w->nkeys = w->pos = 0;
-		if (meta_scan(s->meta, META_LRU, w->last, w->last_len, collect, w) < 0)
+		/* waits for no commit: on a full disk there is none until something was evicted */
+		if (meta_scan_below(s->meta, META_LRU, w->last, w->last_len, 0, collect, w) < 0)
 			w->nkeys = 0;
 		w->is_end = w->nkeys < CANDIDATES;
 		if (w->nkeys == 0)
@@ -259,6 +260,13 @@ static bool make_room(struct store *s, uint64_t bytes)
 	return is_enough;
 }
 
+int64_t evict_probe_ns(const struct store *s)
+{
+	int64_t ms = s->config.probe_interval_ms ? s->config.probe_interval_ms : PROBE_INTERVAL_MS;
+
+	return wd_now_ns() + ms * 1000000;
+}
+
 /* True when the disk may be used. At most one write every few seconds finds out. */
 static bool probe(struct store *s)
 {
@@ -273,9 +281,11 @@ static bool probe(struct store *s)
 	}
 	is_due = now >= s->probe_ns;
 	if (is_due)
-		s->probe_ns = now + PROBE_INTERVAL_NS;
+		s->probe_ns = evict_probe_ns(s);
 	wd_unlock(&s->lock);
 	rc = is_due ? file_probe(s) : -EIO;
+	if (rc == -ENOENT)
+		rc = file_reattach(s);
 	if (rc < 0)
 		return false;
 	wd_lock(&s->lock);
@@ -315,6 +325,12 @@ static void fold(struct store *s)
 	s->folded_seq++;
 	wd_cond_broadcast(&s->changed);
 	wd_unlock(&s->lock);
+}
+
+/* Nobody asks for room: find out all the same, so that what is said about the disk is true. */
+static void probe_idly(struct store *s)
+{
+	(void)probe(s);
 }
 
 /* Answers the first in the queue, or all of it. */
@@ -360,7 +376,7 @@ static void shrink(struct store *s)
 		(void)make_room(s, 0);
 }
 
-enum work { WORK_NOTHING, WORK_FOLD, WORK_SERVE, WORK_SHRINK, WORK_SWEEP };
+enum work { WORK_NOTHING, WORK_FOLD, WORK_SERVE, WORK_SHRINK, WORK_PROBE, WORK_SWEEP };
 
 /* What to do next; *ret_due: when there will be something without being woken, or INT64_MAX. */
 static enum work next_work_locked(struct store *s, int64_t *ret_due) WD_REQUIRES(s->lock)
@@ -376,10 +392,14 @@ static enum work next_work_locked(struct store *s, int64_t *ret_due) WD_REQUIRES
 		return WORK_SERVE;
 	if (s->shrink_bytes || (is_over_locked(s) && s->hopeless_gen != s->idle_gen))
 		return WORK_SHRINK;
+	if (s->is_broken && now >= s->probe_ns)
+		return WORK_PROBE;
 	if (s->sweep.is_on && now >= s->sweep.due_ns)
 		return WORK_SWEEP;
 	if (s->folds)
 		*ret_due = s->fold_ns;
+	if (s->is_broken && s->probe_ns < *ret_due)
+		*ret_due = s->probe_ns;
 	if (s->sweep.is_on && s->sweep.due_ns < *ret_due)
 		*ret_due = s->sweep.due_ns;
 	return WORK_NOTHING;
@@ -390,6 +410,7 @@ static void *run_evictor(void *arg)
 	static void (*const jobs[])(struct store *s) = {[WORK_FOLD] = fold,
 		[WORK_SERVE] = serve,
 		[WORK_SHRINK] = shrink,
+		[WORK_PROBE] = probe_idly,
 		[WORK_SWEEP] = sweep_step};
 	struct store *s = arg;
 

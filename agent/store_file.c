@@ -77,8 +77,17 @@ static int make_dir(struct store *s, const char *name)
 	return 0;
 }
 
+/* For tests: as if the file system were read-only. */
+static bool is_read_only(void)
+{
+	return WD_FAULT("store.create");
+}
+
 static int open_name(struct store *s, const char *name, int flags)
 {
+	if ((flags & O_CREAT) && is_read_only())
+		return -EROFS;
+
 	int fd = openat(s->dir_fd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd < 0 && errno == ENOENT && (flags & O_CREAT)) {
@@ -150,6 +159,9 @@ static int link_unnamed(struct store *s, int fd, const char *name)
 /* -EOPNOTSUPP when the file system or a missing /proc does not let us: then by a name in tmp/. */
 static int put_unnamed(struct store *s, const char *name, const void *data, size_t len)
 {
+	if (is_read_only())
+		return -EROFS;
+
 	char dir[3] = {name[0], name[1], '\0'};
 	wd_autoclose int fd = openat(s->dir_fd, dir, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
 	int rc;
@@ -235,6 +247,10 @@ int file_unlink(struct store *s, const struct object_id *id)
 int file_probe(struct store *s)
 {
 	static const char block[4096];
+
+	if (is_read_only())
+		return -EROFS;
+
 	wd_autoclose int fd =
 		openat(s->dir_fd, "tmp/probe", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	int rc;
@@ -284,7 +300,34 @@ int file_open_dir(struct store *s, struct wd_err *err)
 	if (mkdirat(s->dir_fd, "tmp", 0700) < 0 && errno != EEXIST)
 		return wd_err_sys(err, errno, "create '%s/objects/tmp'", s->dir);
 	sweep_tmp(s->dir_fd);
-	if (fstat(s->dir_fd, &st) == 0 && st.st_nlink > 2)
+	if (fstat(s->dir_fd, &st) == 0)
+		s->dev = st.st_dev;
+	if (s->dev && st.st_nlink > 2)
 		atomic_store(&s->ndirs, st.st_nlink - 2);
 	return 0;
+}
+
+int file_reattach(struct store *s)
+{
+	wd_autoclose int top = -1, fd = -1;
+	struct stat st;
+
+	if (mkdir(s->dir, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	top = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (top < 0 || fstat(top, &st) < 0)
+		return -errno;
+	if (st.st_dev != s->dev)
+		return -ENODEV; /* the disk is not mounted: what it is mounted on must not be filled */
+	if (mkdirat(top, "objects", 0700) < 0 && errno != EEXIST)
+		return -errno;
+	fd = openat(top, "objects", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	if (mkdirat(fd, "tmp", 0700) < 0 && errno != EEXIST)
+		return -errno;
+	/* under the same number, which others are using */
+	if (dup3(fd, s->dir_fd, O_CLOEXEC) < 0)
+		return -errno;
+	return file_probe(s);
 }

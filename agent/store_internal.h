@@ -154,6 +154,7 @@ struct store {
 	char *dir;
 	struct meta *meta;
 	int dir_fd; /* of objects/ */
+	dev_t dev;  /* its file system */
 	uint64_t limit;
 	_Atomic bool has_no_tmpfile; /* the file system lacks O_TMPFILE */
 	_Atomic uint64_t ndirs;	     /* objects/ab directories */
@@ -260,6 +261,8 @@ bool file_has_size(struct store *s, const struct object_id *id, uint64_t size);
 /* Both files; 0 when the data is not there any more. */
 int file_unlink(struct store *s, const struct object_id *id);
 int file_probe(struct store *s);
+/* The directory was removed: makes it anew, on the same file system. */
+int file_reattach(struct store *s);
 int file_open_dir(struct store *s, struct wd_err *err);
 int pwrite_all(int fd, const void *data, size_t len, uint64_t offset);
 int pread_all(
@@ -332,6 +335,8 @@ void admit_refuse_all(struct store *s);
 /* ---- store_evict.c ---- */
 int evict_start(struct store *s);
 void evict_stop(struct store *s);
+/* When a disk that is broken now is tried again. */
+int64_t evict_probe_ns(const struct store *s);
 void evict_wake_locked(struct store *s) WD_REQUIRES(s->lock);
 /* Evicts an object at rest; use: only while that is its last use. -EAGAIN: only a pool holds it. */
 int evict_object(struct store *s, const struct object_id *id, const struct last_use *use);

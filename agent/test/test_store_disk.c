@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The disk under the cache fills up, becomes read-only, gives errors, or the directory vanishes: on small
+ * file systems of the test's own, in a mount namespace of its own.
+ */
+#include "agent/test/store_fixture.h"
+
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+#include "agent/store_internal.h"
+
+/* Runs fn on a fresh tmpfs of that size, in a process of its own, so that the mount goes with it. */
+static void on_small_disk(const char *options, void (*fn)(struct fixture *f))
+{
+	struct fixture f = {.config = {.limit_bytes = 1024 * MIB, .probe_interval_ms = 20}};
+	int status;
+	pid_t pid;
+
+	strcpy(f.dir, "/tmp/wd-disk-XXXXXX");
+	assert_non_null(mkdtemp(f.dir));
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (unshare(CLONE_NEWNS) < 0 ||
+			mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+			mount("small", f.dir, "tmpfs", 0, options) < 0)
+			_exit(77);
+		fx_open(&f);
+		fn(&f);
+		fx_close(&f);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	remove_tree(AT_FDCWD, f.dir);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		skip();
+	assert_int_equal(status, 0);
+}
+
+/* In the child a failed assertion must end it. */
+#define must(claim)                                                                                \
+	do {                                                                                       \
+		if (!(claim)) {                                                                    \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #claim);                \
+			_exit(1);                                                                  \
+		}                                                                                  \
+	} while (0)
+
+static void wait_until_it_works(struct fixture *f)
+{
+	while (stats_of(f).is_broken)
+		sched_yield(); /* ctest's time-out guards */
+}
+
+static void fill_up(struct fixture *f)
+{
+	struct object *o = get(f, 1, 100 * BLOCK), *other;
+	uint32_t n = 0;
+	int rc;
+
+	must(add_object(f, 2, 4 * BLOCK) == 0); /* something that may go */
+	while ((rc = write_block(o, 1, n)) == 0)
+		n++;
+	must(rc == -ENOSPC);
+	must(n > 0 && !object_has_block(o, n));
+	must(!stats_of(f).is_broken);
+	must(stats_of(f).io_errors > 0);
+	for (uint32_t i = 0; i < n; i++)
+		must(object_verify(o, i) == 0 && block_is_right(o, 1, i));
+	/* the disk said full: some room is made, and the cache goes on */
+	while (stats_of(f).evicted_objects == 0)
+		sched_yield();
+	must(!is_cached(f, 2, 4 * BLOCK));
+	must(write_block(o, 1, n) == 0 && block_is_right(o, 1, n));
+	other = get(f, 3, BLOCK);
+	must(admit(f, other, 512 * MIB) == -ENOSPC); /* more than there can be */
+	object_unref(other);
+	object_unref(o);
+}
+
+static void a_full_disk_costs_the_block_and_makes_room(void **state)
+{
+	on_small_disk("size=8m", fill_up);
+}
+
+static void run_out_of_inodes(struct fixture *f)
+{
+	unsigned n = 1;
+	int rc;
+
+	while ((rc = add_object(f, n, 1000)) == 0)
+		n++;
+	must(rc == -ENOSPC);
+	must(!stats_of(f).is_broken);
+	while (stats_of(f).evicted_objects == 0)
+		sched_yield();
+	for (unsigned i = 1; i < n; i++) {
+		struct object *o = get(f, i, 1000); /* from here on it is not evicted */
+
+		must(!object_is_complete(o) || block_is_right(o, i, 0));
+		object_unref(o);
+	}
+}
+
+static void a_disk_without_inodes_is_a_full_disk(void **state)
+{
+	on_small_disk("size=64m,nr_inodes=300", run_out_of_inodes);
+}
+
+static void remount_read_only(struct fixture *f)
+{
+	struct object *o;
+	int rc;
+
+	must(add_object(f, 1, 3 * BLOCK) == 0);
+	must(add_object(f, 2, 40 * BLOCK) == 0);
+	must(meta_flush(f->meta) == 0);
+	/* a file system with files open for writing cannot be remounted: what it would answer */
+	wd_fault_arm("store.create=0");
+	o = get(f, 3, 2 * BLOCK);
+	rc = put_all(o, 3);
+	must(rc == -EROFS);
+	must(!object_is_complete(o));
+	must(stats_of(f).is_broken);
+	must(admit(f, o, BLOCK) == -ENOSPC);
+	object_unref(o);
+	o = get(f, 3, 40 * BLOCK);
+	must(write_block(o, 3, 0) == -EROFS);
+	object_unref(o);
+	for (unsigned n = 1; n <= 2; n++) {
+		o = get(f, n, n == 1 ? 3 * BLOCK : 40 * BLOCK);
+		must(object_is_complete(o) && block_is_right(o, n, 2));
+		object_unref(o);
+	}
+	wd_fault_arm(NULL);
+	wait_until_it_works(f); /* without a restart, and though nobody asks */
+	o = get(f, 3, 2 * BLOCK);
+	must(admit(f, o, 2 * BLOCK) == 0);
+	must(put_all(o, 3) == 0 && block_is_right(o, 3, 1));
+	object_unref(o);
+}
+
+static void a_read_only_disk_serves_what_it_has_and_comes_back(void **state)
+{
+	on_small_disk("size=64m", remount_read_only);
+}
+
+static void remove_objects(struct fixture *f)
+{
+	struct object *complete, *partial, *o;
+	struct wd_err err = WD_ERR_INIT;
+	const struct wd_livemap *map;
+	int fd, map_fd;
+	size_t len;
+
+	must(add_object(f, 1, 3 * BLOCK) == 0);
+	complete = get(f, 1, 3 * BLOCK);
+	partial = get(f, 2, 40 * BLOCK);
+	must(write_block(partial, 2, 7) == 0);
+	fd = object_open_file(partial, &err);
+	map_fd = object_open_map(partial, &err);
+	map = wd_livemap_map(map_fd, &len, &err);
+	must(fd >= 0 && map && wd_livemap_has(map, 7 * BLOCK, 1));
+	remove_tree(AT_FDCWD, f->dir); /* all but the mount point itself */
+
+	/* who has a partial file open goes on with it */
+	must(write_block(partial, 2, 8) == 0);
+	o = get(f, 3, BLOCK);
+	must(put_all(o, 3) == -ENOENT);
+	must(stats_of(f).io_errors > 0); /* broken, unless a probe was faster */
+	must(admit(f, o, BLOCK) == -ENOSPC || !stats_of(f).is_broken);
+	wait_until_it_works(f);
+	must(admit(f, o, BLOCK) == 0);
+	must(put_all(o, 3) == 0 && block_is_right(o, 3, 0));
+	object_unref(o);
+
+	/* what was complete is noticed when it is opened next, and fetched anew */
+	must(object_open_file(complete, &err) == -ENOENT);
+	must(!object_is_complete(complete));
+	must(put_all(complete, 1) == 0 && block_is_right(complete, 1, 2));
+	object_unref(complete);
+
+	/* the partial one begins anew in another file when it is opened for writing again */
+	object_unref(partial);
+	partial = get(f, 2, 40 * BLOCK);
+	must(write_block(partial, 2, 20) == -ENOENT);
+	must(!object_has_block(partial, 7));
+	must(write_block(partial, 2, 20) == 0 && block_is_right(partial, 2, 20));
+	must(!object_has_block(partial, 7));
+	object_unref(partial);
+	close(fd);
+	close(map_fd);
+}
+
+static void a_directory_that_vanishes_is_made_anew(void **state)
+{
+	on_small_disk("size=64m", remove_objects);
+}
+
+static void lose_the_disk(struct fixture *f)
+{
+	struct object *o = get(f, 1, 40 * BLOCK);
+
+	must(write_block(o, 1, 0) == 0);
+	remove_tree(AT_FDCWD, f->dir);
+	/* another file system in its place: an empty mount point must not be filled */
+	must(mount("other", f->dir, "tmpfs", 0, "size=64m") == 0);
+	struct object *new = get(f, 2, BLOCK);
+
+	must(put_all(new, 2) == -ENOENT && stats_of(f).is_broken);
+	must(file_reattach(f->store) == -ENODEV);
+	must(stats_of(f).is_broken);
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/objects", f->dir);
+	must(access(path, F_OK) < 0);
+	while (umount(f->dir) < 0) /* a probe may be looking */
+		must(errno == EBUSY);
+	wait_until_it_works(f);
+	must(put_all(new, 2) == 0 && block_is_right(new, 2, 0));
+	object_unref(new);
+	object_unref(o);
+}
+
+static void another_file_system_in_its_place_is_not_used(void **state)
+{
+	on_small_disk("size=64m", lose_the_disk);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_full_disk_costs_the_block_and_makes_room),
+		cmocka_unit_test(a_disk_without_inodes_is_a_full_disk),
+		cmocka_unit_test(a_read_only_disk_serves_what_it_has_and_comes_back),
+		cmocka_unit_test(a_directory_that_vanishes_is_made_anew),
+		cmocka_unit_test(another_file_system_in_its_place_is_not_used),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
