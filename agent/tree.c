@@ -277,9 +277,22 @@ static uint32_t ttl_left(int64_t stamp_ms, int64_t ttl_ms)
 	return left < 0 ? 0 : left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
 }
 
+/* The root is known though the metadata may have lost it: it is written down again. */
+static int load_node(struct dataset *ds, uint64_t id, struct node *ret_node, struct node_links *ret_links)
+{
+	int rc = node_load(ds->tree->meta, id, ret_node, ret_links);
+
+	if (rc == 0 || id != ds->root)
+		return rc;
+	*ret_node = (struct node){.is_dir = true, .node = ds->root, .ino = ds->root};
+	*ret_links = (struct node_links){.dataset = ds->root};
+	node_save(ds->tree->meta, ret_node, ret_links);
+	return 0;
+}
+
 static int load_dir(struct dataset *ds, uint64_t dir, struct node *ret_node, struct node_links *ret_links)
 {
-	int rc = node_load(ds->tree->meta, dir, ret_node, ret_links);
+	int rc = load_node(ds, dir, ret_node, ret_links);
 
 	if (rc < 0 || ret_links->dataset != ds->root)
 		return -ESTALE;
@@ -336,7 +349,7 @@ int tree_node(struct dataset *ds, uint64_t node, struct node *ret_node)
 {
 	struct node_links links;
 
-	if (node_load(ds->tree->meta, resolve(ds, node), ret_node, &links) < 0 || links.dataset != ds->root)
+	if (load_node(ds, resolve(ds, node), ret_node, &links) < 0 || links.dataset != ds->root)
 		return -ESTALE;
 	if (node == TREE_ROOT)
 		ret_node->node = TREE_ROOT;

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/fetch.h"
@@ -415,6 +416,86 @@ static void nothing_is_read_past_the_cache_for_who_is_gone(void **state)
 	stop(f);
 }
 
+/* Closes all as a loss of power does: the next start finds no clean mark, and another boot. */
+static void lose_power(struct fixture *f)
+{
+	pid_t pid;
+
+	stop(f);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct meta *m;
+
+		_exit(meta_open(f->cache, &m, NULL) < 0);
+	}
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	setenv("WARPDRIVE_BOOT_ID", "another", 1);
+	start(f, 0);
+}
+
+/* Zeros a block in every cache file of that size. */
+static int zero_second_block(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	if (type == FTW_F && (st->st_size == SIZE || st->st_size == 700000)) {
+		int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+		assert_int_equal(pwrite(fd, (char[4096]){0}, 4096, WD_BLOCK_SIZE + 8192), 4096);
+		close(fd);
+	}
+	return 0;
+}
+
+static void after_a_loss_of_power_only_what_is_bad_is_fetched(void **state)
+{
+	struct fixture *f = *state;
+	unsigned char *out = malloc(4 * MIB);
+	bool is_cached = false;
+
+	setenv("WARPDRIVE_BOOT_ID", "one", 1);
+	start(f, 0);
+	put_file(f, "big", SIZE, 0);
+	put_file(f, "small", 700000, 3);
+	struct fetch *big = open_one(f, "big"), *small = open_one(f, "small");
+
+	assert_int_equal(read_range(big, 0, 4 * MIB, 0, out, NULL), 0);
+	assert_int_equal(read_range(small, 0, 700000, 0, out, NULL), 0);
+	fetch_unref(big);
+	fetch_unref(small);
+	assert_int_equal(meta_flush(f->meta), 0);
+	lose_power(f);
+	nftw(f->cache, zero_second_block, 16, FTW_PHYS);
+	big = open_one(f, "big");
+	small = open_one(f, "small");
+	uint64_t before = origin_bytes();
+
+	assert_int_equal(read_range(big, 0, 4 * MIB, 0, out, &is_cached), 0);
+	assert_true(is_cached);
+	check(out, 0, 4 * MIB, 0);
+	assert_int_equal(origin_bytes() - before, WD_BLOCK_SIZE);
+	before = origin_bytes();
+	assert_int_equal(read_range(small, 300000, 64, FETCH_CACHE_ONLY, out, &is_cached), 0);
+	check(out, 300000, 64, 3);
+	assert_true(object_is_complete(fetch_object(small)));
+	assert_int_equal(origin_bytes() - before, 700000); /* small objects come whole */
+	fetch_unref(big);
+	fetch_unref(small);
+	/* and what was good costs nothing at all */
+	lose_power(f);
+	big = open_one(f, "big");
+	before = origin_bytes();
+	assert_int_equal(read_range(big, 0, 4 * MIB, 0, out, &is_cached), 0);
+	check(out, 0, 4 * MIB, 0);
+	assert_int_equal(origin_bytes(), before);
+	fetch_unref(big);
+	stop(f);
+	unsetenv("WARPDRIVE_BOOT_ID");
+	free(out);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -428,6 +509,7 @@ int main(void)
 		T(a_disk_error_is_read_past),
 		T(nothing_is_read_past_the_cache_for_who_is_gone),
 		T(bytes_can_be_had_without_the_cache_file),
+		T(after_a_loss_of_power_only_what_is_bad_is_fetched),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
