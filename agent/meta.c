@@ -183,7 +183,18 @@ int meta_get(struct meta *m, enum meta_table table, const void *key, size_t key_
 		}
 	}
 	wd_unlock(&m->lock);
-	return rc <= 0 ? rc : meta_env_get(&m->env, table, key, key_len, value, cap, ret_len);
+	if (rc > 0)
+		rc = meta_env_get(&m->env, table, key, key_len, value, cap, ret_len);
+	if (rc == -EIO)
+		meta_wake(m);
+	return rc;
+}
+
+void meta_wake(struct meta *m)
+{
+	wd_lock(&m->lock);
+	wd_cond_signal(&m->wake);
+	wd_unlock(&m->lock);
 }
 
 int meta_flush(struct meta *m)
@@ -213,6 +224,13 @@ int meta_scan(struct meta *m, enum meta_table table, const void *from, size_t fr
 	return meta_env_scan(&m->env, table, from, from_len, visit, arg);
 }
 
+int64_t meta_lost_ms(const struct meta *m)
+{
+	int64_t lost = atomic_load(&m->lost_ms), died = atomic_load(&m->env.died_ms);
+
+	return died > lost ? died : lost;
+}
+
 uint64_t meta_count(struct meta *m, enum meta_table table)
 {
 	return meta_env_count(&m->env, table);
@@ -234,8 +252,8 @@ static int64_t due_ns(struct meta *m) WD_REQUIRES(m->lock)
 {
 	bool is_failing = m->committing.ops > 0;
 
-	if (m->pending.ops == 0 && !is_failing)
-		return INT64_MAX;
+	if (m->pending.ops == 0 && !is_failing) /* a dead database is opened again even so */
+		return atomic_load(&m->env.is_dead) && !m->is_stopping ? m->retry_ns : INT64_MAX;
 	if (m->is_stopping || m->flushers > 0 || is_full(&m->pending, 1))
 		return 0;
 	if (is_failing)
@@ -247,7 +265,8 @@ static int64_t due_ns(struct meta *m) WD_REQUIRES(m->lock)
 
 static void succeed_locked(struct meta *m, uint64_t ns) WD_REQUIRES(m->lock)
 {
-	m->done_seq = m->committing.last_seq;
+	if (m->committing.ops > 0)
+		m->done_seq = m->committing.last_seq;
 	if (m->asked != m->reserved && m->done_seq >= m->asked_seq)
 		m->reserved = m->asked;
 	m->stats.commits++;
@@ -261,6 +280,8 @@ static void succeed_locked(struct meta *m, uint64_t ns) WD_REQUIRES(m->lock)
 static void fail_locked(struct meta *m, int error, struct meta_batch *ret_dropped)
 	WD_REQUIRES(m->lock)
 {
+	int64_t lost;
+
 	if (m->error == 0)
 		wd_error("metadata '%s/meta': commit: %s; going on in memory", m->dir,
 			strerror(-error));
@@ -275,10 +296,13 @@ static void fail_locked(struct meta *m, int error, struct meta_batch *ret_droppe
 			 "lost",
 			m->dir);
 	m->stats.dropped += m->committing.ops;
+	lost = meta_unix_ms();
+	atomic_store(&m->lost_ms, lost);
 	*ret_dropped = m->committing;
 	m->committing = m->pending;
 	m->pending = (struct meta_batch){0};
 	meta_journal_lost_locked(m);
+	meta_queue_locked(m, meta_entry_new(&(struct meta_op){META_INFO, "lost", 4, &lost, sizeof(lost)}));
 }
 
 /* Commits what is in `committing`. A dead environment is opened again first. */

@@ -106,9 +106,13 @@ typedef bool (*meta_visit)(void *arg, const void *key, size_t key_len, const voi
 int meta_scan(struct meta *m, enum meta_table table, const void *from, size_t from_len, meta_visit visit,
 	void *arg);
 /* The same for keys that share the first prefix_len bytes of `from`, and without waiting for a commit:
- * what was put is seen all the same. */
+ * what was put is seen all the same. -EIO when the database died on the way; of one that is dead
+ * already, what is in memory is all that there is. */
 int meta_scan_below(struct meta *m, enum meta_table table, const void *from, size_t from_len,
 	size_t prefix_len, meta_visit visit, void *arg);
+/* When changes or the database itself were last lost, Unix time in ms; 0: never. A statement about many
+ * records ("this directory was listed") that is as old is void, whatever is still found. */
+int64_t meta_lost_ms(const struct meta *m);
 /* Returns when everything put so far is committed; -errno when that was tried and failed (the disk is
  * full or broken: what was put is still read from memory, and tried again). */
 int meta_flush(struct meta *m);

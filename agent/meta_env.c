@@ -53,6 +53,14 @@ uint64_t meta_checksum(
 	return XXH3_64bits_withSeed(value, len, XXH3_64bits_withSeed(key, key_len, table));
 }
 
+int64_t meta_unix_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
 /* LMDB's codes are errno values or negative ones of its own. */
 static int to_errno(int rc)
 {
@@ -114,6 +122,7 @@ static void die(struct meta_env *e, const struct call *c, enum guard_why why)
 {
 	if (atomic_exchange(&e->is_dead, true))
 		return;
+	atomic_store(&e->died_ms, meta_unix_ms());
 	bury(e->env);
 	if (why == GUARD_GARBAGE || atomic_fetch_add(&e->deaths, 1) + 1 >= DEATHS_MAX)
 		atomic_store(&e->is_garbage, true);

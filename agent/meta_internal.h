@@ -63,6 +63,7 @@ struct meta_env {
 	_Atomic bool is_dead; /* a page of it could not be had: LMDB must not be called any more */
 	_Atomic bool is_garbage; /* and it is of no use to open it again */
 	_Atomic unsigned deaths;
+	_Atomic int64_t died_ms; /* Unix time */
 };
 
 #define JOURNAL_MAX ((off_t)32 << 20) /* of one file */
@@ -85,6 +86,7 @@ struct meta {
 	char *dir;
 	char boot_id[40];
 	bool was_unclean, was_closed, has_other_format;
+	_Atomic int64_t lost_ms; /* Unix time at which changes were lost, at last */
 	uint64_t epoch, era;
 	pthread_t writer;
 
@@ -124,6 +126,9 @@ void meta_journal_swap_locked(struct meta *m) WD_REQUIRES(m->lock);
 void meta_journal_committed_locked(struct meta *m) WD_REQUIRES(m->lock);
 void meta_journal_lost_locked(struct meta *m) WD_REQUIRES(m->lock);
 
+int64_t meta_unix_ms(void);
+/* The database may have died: the writer is to look. */
+void meta_wake(struct meta *m);
 /* Queues what an environment must know of this run: for one that took the place of another. */
 void meta_introduce(struct meta *m);
 

@@ -171,8 +171,11 @@ static void load_boot(struct meta *m, bool is_foreign)
 	const uint32_t minor = META_FORMAT_MINOR;
 	char boot[sizeof(m->boot_id)], clean[sizeof(m->boot_id)];
 	size_t len = 0, clean_len = 0;
+	int64_t lost;
 	int rc;
 
+	if (get_info(m, "lost", &lost, sizeof(lost), &len) == 0)
+		atomic_store(&m->lost_ms, lost);
 	read_boot_id(m->boot_id, sizeof(m->boot_id));
 	m->was_closed = get_info(m, "clean", clean, sizeof(clean), &clean_len) == 0;
 	rc = get_info(m, "boot", boot, sizeof(boot), &len);
@@ -191,6 +194,7 @@ static void load_boot(struct meta *m, bool is_foreign)
 
 void meta_introduce(struct meta *m)
 {
+	int64_t lost = meta_lost_ms(m);
 	uint64_t reserved;
 
 	wd_lock(&m->lock);
@@ -200,6 +204,7 @@ void meta_introduce(struct meta *m)
 	put_info(m, ID_NEXT, &reserved, sizeof(reserved));
 	put_info(m, "boot", m->boot_id, strlen(m->boot_id));
 	put_info(m, "clean", NULL, 0);
+	put_info(m, "lost", &lost, sizeof(lost));
 	if (!META_KEEPS_ERAS)
 		return;
 	put_info(m, ID_CHECK, &reserved, sizeof(reserved));

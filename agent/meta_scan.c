@@ -137,7 +137,9 @@ int meta_scan_below(struct meta *m, enum meta_table table, const void *from, siz
 	} else if (o.count > 0) {
 		qsort(o.entries, o.count, sizeof(*o.entries), by_key);
 	}
-	rc = meta_env_scan(&m->env, table, from, from_len, merge, &o);
+	rc = atomic_load(&m->env.is_dead) ? 0 : meta_env_scan(&m->env, table, from, from_len, merge, &o);
+	if (rc == -EIO)
+		meta_wake(m);
 	if (rc == 0)
 		give_until(&o, NULL, 0);
 	overlay_free(&o);

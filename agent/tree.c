@@ -296,6 +296,8 @@ static int load_dir(struct dataset *ds, uint64_t dir, struct node *ret_node, str
 
 	if (rc < 0 || ret_links->dataset != ds->root)
 		return -ESTALE;
+	if (ret_links->dir.listed_ms <= meta_lost_ms(ds->tree->meta))
+		ret_links->dir.listed_ms = 0; /* its children may be gone */
 	return ret_node->is_dir ? 0 : -ENOTDIR;
 }
 
@@ -323,7 +325,8 @@ static int known_child(struct dataset *ds, uint64_t dir, const char *name, int64
 	struct node_links links;
 	int rc;
 
-	if (child_load(ds->tree->meta, dir, name, &child) == 0) {
+	rc = child_load(ds->tree->meta, dir, name, &child);
+	if (rc == 0) {
 		if (!is_fresh(child.checked_ms, ttl_ms, since))
 			return -EAGAIN;
 		if (node_load(ds->tree->meta, child.node, ret_node, &links) < 0)
@@ -336,6 +339,8 @@ static int known_child(struct dataset *ds, uint64_t dir, const char *name, int64
 		return wait_saved(ds->tree->meta, META_CHILDREN, name_key, child_key(name_key, dir, name),
 			may_block);
 	}
+	if (rc == -EIO)
+		return -EAGAIN; /* the metadata cannot be read: it does not know */
 	rc = load_dir(ds, dir, &node, &links);
 	if (rc < 0)
 		return rc;
@@ -486,6 +491,7 @@ int tree_lookup(struct dataset *ds, uint64_t dir_node, const char *name, int64_t
 /* ---- reading a directory ---- */
 
 #define READDIR_BATCH 256
+#define READDIR_TRIES 4
 
 struct batch {
 	uint64_t dir;
@@ -506,54 +512,79 @@ static bool batch_visit(void *arg, const void *key, size_t key_len, const void *
 	return ++b->count < READDIR_BATCH;
 }
 
+/* -EIO: the metadata was lost on the way, and the directory has to be listed again. */
+static int give_children(struct dataset *ds, struct batch *b, uint64_t *after, tree_child_cb cb, void *arg,
+	bool *ret_is_end)
+{
+	struct meta *m = ds->tree->meta;
+	int64_t lost_ms = meta_lost_ms(m);
+	struct node node;
+
+	*ret_is_end = false;
+	do {
+		unsigned char from[16];
+		int rc;
+
+		b->count = 0;
+		key_u64(from, b->dir);
+		key_u64(from + 8, *after + 1);
+		rc = meta_scan_below(m, META_COOKIES, from, sizeof(from), 8, batch_visit, b);
+		if (rc < 0)
+			return rc;
+		for (unsigned i = 0; i < b->count; i++) {
+			struct child child;
+			struct node_links child_links;
+
+			key_u64(from + 8, b->cookies[i]);
+			wait_saved(m, META_COOKIES, from, sizeof(from), true);
+			rc = child_load(m, b->dir, b->names[i], &child);
+			if (rc == 0)
+				rc = node_load(m, child.node, &node, &child_links);
+			if (rc == -EIO)
+				return rc;
+			*after = b->cookies[i];
+			if (rc == 0 && !cb(arg, *after, b->names[i], &node))
+				return 0;
+		}
+	} while (b->count == READDIR_BATCH);
+	*ret_is_end = true;
+	return meta_lost_ms(m) == lost_ms ? 0 : -EIO;
+}
+
 int tree_readdir(struct dataset *ds, uint64_t dir_node, uint64_t after, int64_t ttl_ms, tree_child_cb cb,
 	void *arg, bool *ret_is_end, uint32_t *ret_ttl_ms, struct wd_err *err)
 {
 	uint64_t dir = resolve(ds, dir_node);
 	wd_autofree struct batch *b = malloc(sizeof(*b));
-	struct node node;
-	struct node_links links;
-	int rc = load_dir(ds, dir, &node, &links);
+	bool is_first = after == 0;
+	int rc = 0;
 
-	if (rc < 0 || !b)
-		return wd_err_set(err, rc < 0 ? -rc : ENOMEM, "read directory: not known any longer");
-	if (links.dir.listed_ms == 0 || (after == 0 && !is_fresh(links.dir.listed_ms, ttl_ms, INT64_MAX))) {
-		rc = refresh_listing(ds, dir, 0, err);
-		if (rc < 0)
-			return rc;
+	if (!b)
+		return wd_err_set(err, ENOMEM, "read directory: out of memory");
+	b->dir = dir;
+	for (int attempt = 0; attempt < READDIR_TRIES; attempt++) {
+		struct node node;
+		struct node_links links;
+
 		rc = load_dir(ds, dir, &node, &links);
 		if (rc < 0)
-			return wd_err_set(err, -rc, "read directory: it is gone");
-	}
-	*ret_ttl_ms = ttl_left(links.dir.listed_ms, ttl_ms);
-	b->dir = dir;
-	do {
-		unsigned char from[16];
-
-		b->count = 0;
-		key_u64(from, dir);
-		key_u64(from + 8, after + 1);
-		rc = meta_scan_below(ds->tree->meta, META_COOKIES, from, sizeof(from), 8, batch_visit, b);
-		if (rc < 0)
-			return wd_err_sys(err, -rc, "read directory '%s'", node.key);
-		for (unsigned i = 0; i < b->count; i++) {
-			struct child child;
-			struct node_links child_links;
-
-			after = b->cookies[i];
-			key_u64(from + 8, after);
-			wait_saved(ds->tree->meta, META_COOKIES, from, sizeof(from), true);
-			if (child_load(ds->tree->meta, dir, b->names[i], &child) < 0 ||
-				node_load(ds->tree->meta, child.node, &node, &child_links) < 0)
-				continue;
-			if (!cb(arg, after, b->names[i], &node)) {
-				*ret_is_end = false;
-				return 0;
-			}
+			return wd_err_set(err, -rc, "read directory: not known any longer");
+		if (links.dir.listed_ms == 0 ||
+			(is_first && !is_fresh(links.dir.listed_ms, ttl_ms, INT64_MAX))) {
+			rc = refresh_listing(ds, dir, 0, err);
+			if (rc < 0)
+				return rc;
+			rc = load_dir(ds, dir, &node, &links);
+			if (rc < 0)
+				return wd_err_set(err, -rc, "read directory: it is gone");
 		}
-	} while (b->count == READDIR_BATCH);
-	*ret_is_end = true;
-	return 0;
+		*ret_ttl_ms = ttl_left(links.dir.listed_ms, ttl_ms);
+		is_first = false;
+		rc = give_children(ds, b, &after, cb, arg, ret_is_end);
+		if (rc != -EIO)
+			break;
+	}
+	return rc < 0 ? wd_err_sys(err, -rc, "read a directory: the metadata is lost again and again") : 0;
 }
 
 /* ---- versions ---- */

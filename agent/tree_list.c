@@ -64,6 +64,8 @@ void tree_upsert(struct dataset *ds, uint64_t dir, const char *name, const char 
 	struct node_links links = {.dataset = ds->root, .parent = dir};
 	struct child child;
 	bool is_new = child_load(m, dir, name, &child) < 0;
+	/* the child may be in memory still, and what belongs to it lost */
+	bool is_doubtful = !is_new && child.checked_ms <= meta_lost_ms(m);
 
 	memcpy(node.key, key, key_len);
 	if (!is_new && child.is_dir != is_dir) {
@@ -92,14 +94,18 @@ void tree_upsert(struct dataset *ds, uint64_t dir, const char *name, const char 
 		node.ino = child.ino;
 		if (!is_same || memcmp(&node.version, &old.version, sizeof(old.version)) != 0)
 			node_save(m, &node, &links);
-	} else if (is_new) {
+	} else {
+		struct node old;
+		struct node_links old_links;
+
 		node.node = node.ino = child.ino;
-		node_save(m, &node, &links);
+		if (is_new || (is_doubtful && node_load(m, child.node, &old, &old_links) < 0))
+			node_save(m, &node, &links);
 	}
 	child.checked_ms = now_ms;
 	if (is_new || list_id > child.list_id)
 		child.list_id = list_id;
-	if (is_new)
+	if (is_new || is_doubtful)
 		child_add(m, dir, name, &child);
 	else
 		child_save(m, dir, name, &child);

@@ -16,8 +16,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/meta_guard.h"
 #include "agent/origin.h"
 #include "agent/tree.h"
+#include "common/fault.h"
 
 #define FOREVER 3600000
 
@@ -293,6 +295,54 @@ static void after_a_few_unknown_names_the_directory_is_listed(void **state)
 	assert_int_equal(tree_lookup(f->ds, TREE_ROOT, "none", FOREVER, false, &a, &ttl_ms, NULL), -ENOENT);
 }
 
+/* The database is cut under the tree: what was listed is asked again, not taken for absent. */
+static void a_lost_database_hides_no_name(void **state)
+{
+	struct fixture *f = *state;
+	struct names *n = calloc(1, sizeof(*n));
+	struct wd_err err = WD_ERR_INIT;
+	char name[24], path[256];
+	struct node a;
+	uint32_t ttl_ms;
+	bool is_end;
+
+	for (int i = 0; i < 600; i++) {
+		snprintf(name, sizeof(name), "f%04d", i);
+		put_file(f, name, "x");
+	}
+	assert_int_equal(tree_readdir(f->ds, TREE_ROOT, 0, FOREVER, note, n, &is_end, &ttl_ms, &err), 0);
+	assert_int_equal(n->count, 600);
+	assert_int_equal(meta_flush(f->meta), 0);
+	assert_int_equal(guard_install(), 0); /* cmocka has set its own handler since the setup */
+	for (int round = 0; round < 4; round++) {
+		struct meta_stats st;
+
+		/* with and without a way to open it again meanwhile; with the listing's mark in memory or not */
+		if (round % 2)
+			wd_fault_arm("meta.revive=0");
+		if (round < 2)
+			assert_int_equal(lookup(f, TREE_ROOT, "f0000", 0, &a), 0);
+		snprintf(path, sizeof(path), "%s/meta/data.mdb", f->cache);
+		assert_int_equal(truncate(path, 8192), 0);
+		assert_int_equal(lookup(f, TREE_ROOT, "f0300", FOREVER, &a), 0);
+		memset(n, 0, sizeof(*n));
+		assert_int_equal(
+			tree_readdir(f->ds, TREE_ROOT, 0, FOREVER, note, n, &is_end, &ttl_ms, &err), 0);
+		assert_true(is_end);
+		for (int i = 0; i < 600; i++) {
+			snprintf(name, sizeof(name), "f%04d", i);
+			assert_true(count_of(n, name) >= 1);
+			assert_int_equal(lookup(f, TREE_ROOT, name, FOREVER, &a), 0);
+		}
+		wd_fault_arm(NULL);
+		do
+			(void)meta_flush(f->meta);
+		while (meta_get_stats(f->meta, &st), st.is_memory_only);
+		assert_int_equal(meta_flush(f->meta), 0);
+	}
+	free(n);
+}
+
 static void a_file_that_became_a_directory_is_another_inode(void **state)
 {
 	struct fixture *f = *state;
@@ -324,6 +374,7 @@ int main(void)
 		T(foreign_ids_are_stale),
 		T(a_listing_that_changes_neither_skips_nor_repeats),
 		T(after_a_few_unknown_names_the_directory_is_listed),
+		T(a_lost_database_hides_no_name),
 		T(a_file_that_became_a_directory_is_another_inode),
 	};
 
