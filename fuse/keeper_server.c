@@ -51,11 +51,15 @@ static void on_control(struct keeper *k, struct source *source)
 			mount_server_ready(k, m);
 			return;
 		}
+	}
+	if (rc > 0 || rc == -EPROTO)
 		wd_error("the FUSE server %d of '%s' sent nonsense and is killed", (int)m->pid,
 			m->target);
+	/* one that merely closed its end could not be told of a new agent; one that is dying does
+	 * not mind. Its death is news from the pidfd, which is read before the pid is anybody's */
+	if (m->pid > 0)
 		kill(m->pid, SIGKILL);
-	}
-	source_close(k, source); /* its death is news from the pidfd */
+	source_close(k, source);
 }
 
 /* Somebody ended it; it did not fail by itself. */

@@ -4,6 +4,8 @@
  * asks for the extended attribute "user.misbehave.CALL" makes the server do that system call. What
  * stops it is the filter (server_seccomp.c); one that comes back was not stopped.
  *
+ * Beside these it lies: to the keeper, and in the tables that it shares with keeper and agent.
+ *
  * Arguments are such that the call would do harm, or at least something, were it let through.
  * Compiled only where there are fault points.
  */
@@ -16,6 +18,7 @@
 #include <linux/openat2.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -156,6 +159,52 @@ static long by_another_entry(void)
 }
 #endif
 
+/* ---- what no filter can stop: lies ---- */
+
+/* All of the tables but the numbers that say where things are, over and over for a while. */
+static void scribble(void)
+{
+	unsigned seed = 4711;
+	unsigned char *base = (unsigned char *)server.mm.slots;
+	size_t len = server.mm.size - (size_t)(base - (unsigned char *)server.mm.header);
+
+	for (int i = 0; i < 2000000; i++)
+		((volatile unsigned char *)base)[((size_t)rand_r(&seed) << 16 ^ (size_t)rand_r(&seed)) %
+						 len] = (unsigned char)rand_r(&seed);
+	memset(base, 0xff, server.mm.nslots * sizeof(struct wd_mm_slot));
+}
+
+static void say(int sock, uint16_t type, bool has_fds)
+{
+	static struct wd_msg m;
+
+	wd_msg_start(&m, type, 1);
+	for (int fd = SERVER_FD_FUSE; has_fds && fd < SERVER_FD_FUSE + WD_MSG_FDS; fd++)
+		wd_put_fd(&m, fd);
+	wd_msg_send(sock, &m, MSG_DONTWAIT);
+}
+
+/* True when name was one of these. */
+static bool lie(const char *name)
+{
+	struct iovec junk = {space, sizeof(space)};
+	struct msghdr packet = {.msg_iov = &junk, .msg_iovlen = 1};
+
+	if (strcmp(name, "ready-again") == 0)
+		say(SERVER_FD_CONTROL, WD_MSG_READY, false);
+	else if (strcmp(name, "ready-with-fds") == 0)
+		say(SERVER_FD_CONTROL, WD_MSG_READY, true);
+	else if (strcmp(name, "mount-please") == 0)
+		say(SERVER_FD_CONTROL, WD_MSG_MOUNT, true);
+	else if (strcmp(name, "junk-to-keeper") == 0)
+		sendmsg(SERVER_FD_CONTROL, &packet, MSG_DONTWAIT);
+	else if (strcmp(name, "scribble") == 0)
+		scribble();
+	else
+		return false;
+	return true;
+}
+
 void misbehave(const char *xattr)
 {
 	const char *name = xattr + strlen(PREFIX);
@@ -163,7 +212,7 @@ void misbehave(const char *xattr)
 	if (strncmp(xattr, PREFIX, strlen(PREFIX)) != 0)
 		return;
 	wd_info("about to misbehave: %s", name);
-	if (strcmp(name, "nothing") == 0)
+	if (strcmp(name, "nothing") == 0 || lie(name))
 		return;
 #ifdef __x86_64__
 	if (strcmp(name, "int80") == 0) {

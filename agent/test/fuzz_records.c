@@ -7,6 +7,7 @@
 #include "agent/node_record.h"
 #include "agent/store_internal.h"
 
+#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,17 +25,15 @@ static void require(bool is_so)
 		abort();
 }
 
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return remove(path);
+}
+
 static void tidy_up(void)
 {
-	static const char *const names[] = {"meta/data.mdb", "meta/lock.mdb", "meta/.lock",
-		"meta/lock", "meta", ""};
-	char path[128];
-
 	meta_close(meta);
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
-		remove(path);
-	}
+	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)

@@ -209,6 +209,10 @@ static void a_server_knows_nothing_of_the_keepers_environment(void **state)
 
 /* ---- misdeeds ---- */
 
+#ifdef WD_FAULTS
+struct server server; /* for the object that knows the misdeeds' names */
+#endif
+
 #if defined(WD_FAULTS) && !defined(WD_SANITIZED) && !defined(WD_COVERAGE)
 
 #define DEATHS_PER_MOUNT 3 /* more in a row are replaced ever more slowly */
@@ -317,6 +321,116 @@ static void a_server_that_misbehaves_is_stopped_and_readers_go_on(void **state)
 	assert_int_equal(deaths, n);
 }
 
+/* ---- lies ---- */
+
+static char other[200]; /* another mount */
+
+static void mount_other(void)
+{
+	struct wd_err err = WD_ERR_INIT;
+
+	snprintf(other, sizeof(other), "%s/other", dir);
+	assert_int_equal(mkdir(other, 0755), 0);
+	if (ask_mount(other, "{}", &err) < 0)
+		fail_msg("%s", err.msg);
+}
+
+static void umount_other(void)
+{
+	struct wd_err err = WD_ERR_INIT;
+
+	if (ask_umount(other, 0, &err) < 0)
+		fail_msg("%s", err.msg);
+	rmdir(other);
+}
+
+static int read_other(void)
+{
+	unsigned char *buf = malloc(700000);
+	char path[300];
+	ssize_t n;
+	int fd, rc;
+
+	snprintf(path, sizeof(path), "%s/complete", other);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = pread(fd, buf, 700000, 0);
+	rc = n == 700000 && is_right(complete, buf, 0, 700000) ? 0 : -EIO;
+	close(fd);
+	free(buf);
+	return rc;
+}
+
+/* The pid of the server of that mountpoint. */
+static pid_t server_of(const char *where)
+{
+	const char *at = strstr(status_text(), where);
+
+	at = at ? strstr(at, "\"server_pid\":") : NULL;
+	return at ? (pid_t)strtol(at + strlen("\"server_pid\":"), NULL, 10) : -1;
+}
+
+/* What a server says to the keeper beyond its one READY costs it its life, and nobody else a thing. */
+static void a_server_that_lies_to_the_keeper_is_replaced(void **state)
+{
+	static const char *const lies[] = {
+		"ready-again", "ready-with-fds", "mount-please", "junk-to-keeper"};
+
+	restart_logged("server.misbehave=0");
+	set_auto();
+	for (int i = 0; i < 4; i++) {
+		pid_t before, theirs;
+
+		do_mount("{}");
+		mount_other();
+		before = server_of(target);
+		theirs = server_of(other);
+		assert_true(before > 0 && theirs > 0);
+		ask_to_misbehave(lies[i]);
+		while (server_of(target) == before || server_of(target) <= 0)
+			usleep(1000);
+		assert_reads_right(late);
+		assert_int_equal(server_of(other), theirs);
+		assert_int_equal(read_other(), 0);
+		umount_other();
+		do_umount();
+	}
+	assert_int_equal(waitpid(guard->keeper, NULL, WNOHANG), 0);
+	assert_true(count_fds(guard->keeper) < 40);
+}
+
+/* A server wrecks its mount's tables and dies. What becomes of that mount is its own affair; the
+ * keeper and the other mount go on, and the wreck can be taken away. */
+static void a_server_that_wrecks_its_tables_harms_its_own_mount_only(void **state)
+{
+	char path[300], value[16];
+	pid_t child, theirs;
+
+	restart_logged("server.misbehave=0");
+	set_auto();
+	do_mount("{}");
+	mount_other();
+	theirs = server_of(other);
+	snprintf(path, sizeof(path), "%s/complete", target);
+	child = fork(); /* whoever waits for the wreck may wait long */
+	if (child == 0)
+		_exit(getxattr(path, "user.misbehave.scribble", value, sizeof(value)) < 0);
+	while (!log_has("about to misbehave: scribble"))
+		usleep(1000);
+	for (int i = 0; i < 5; i++) {
+		pid_t pid = server_of(target);
+
+		if (pid > 0)
+			kill(pid, SIGKILL);
+		assert_int_equal(read_other(), 0);
+	}
+	assert_int_equal(waitpid(guard->keeper, NULL, WNOHANG), 0);
+	abort_connection();
+	waitpid(child, NULL, 0);
+	assert_int_equal(read_other(), 0);
+	assert_int_equal(server_of(other), theirs);
+	umount_other();
+}
+
 /* The harness itself: a command that does nothing ends nobody, and without the fault point armed
  * nothing can be commanded. */
 static void a_server_that_does_nothing_wrong_is_left_alone(void **state)
@@ -385,6 +499,8 @@ int main(void)
 #if defined(WD_FAULTS) && !defined(WD_SANITIZED) && !defined(WD_COVERAGE)
 		LOGGED(a_server_that_misbehaves_is_stopped_and_readers_go_on),
 		LOGGED(a_server_that_does_nothing_wrong_is_left_alone),
+		LOGGED(a_server_that_lies_to_the_keeper_is_replaced),
+		LOGGED(a_server_that_wrecks_its_tables_harms_its_own_mount_only),
 #endif
 	};
 
