@@ -47,6 +47,7 @@ struct doctor {
 	struct doctor_answer agent, keeper; /* their status */
 	struct doctor_answer agent_check;   /* CHECK of the agent itself */
 	json_t *origins;		    /* array: the answers of CHECK for each mount */
+	int supervisor_status;		    /* of a connect to its socket: 0 or -errno */
 	int healthz_status;		    /* HTTP status; 0: not asked; -errno */
 	struct doctor_probes probes;
 

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -262,6 +263,19 @@ static int ask_healthz(const char *address, int timeout_ms)
 	return sscanf(answer, "HTTP/%*s %d", &status) == 1 ? status : -EPROTO;
 }
 
+/* Does somebody listen there? */
+static int knock(const struct doctor *d, const char *socket_name)
+{
+	wd_autoclose int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	struct wd_err err;
+
+	if (sock < 0 || ctl_run_path(d->run_dir, socket_name, to.sun_path, &err) < 0)
+		return -EINVAL;
+	/* EAGAIN: its queue is full, so it is there */
+	return connect(sock, (const struct sockaddr *)&to, sizeof(to)) == 0 || errno == EAGAIN ? 0 : -errno;
+}
+
 void doctor_ask(struct doctor *d)
 {
 	struct question *agent = ask(d, "agent.sock", WD_MSG_STATUS, NULL);
@@ -270,6 +284,7 @@ void doctor_ask(struct doctor *d)
 	const char *address;
 	json_t *mounts;
 
+	d->supervisor_status = knock(d, "supervisor.sock");
 	doctor_probe(&d->probes, d->timeout_ms);
 	take_answer(agent, 0, &d->agent);
 	take_answer(keeper, 0, &d->keeper);

@@ -117,6 +117,25 @@ static void check_daemon(struct doctor *d, const char *what, const char *socket_
 	}
 }
 
+/* Only private daemons have one. */
+static void check_supervisor(struct doctor *d)
+{
+	bool is_there;
+
+	check_socket_file(d, "supervisor", "supervisor.sock", &is_there);
+	if (!is_there || d->supervisor_status == -ENOENT)
+		doctor_note(d, DOCTOR_OK, "supervisor", NULL, "none: something else looks after the daemons");
+	else if (d->supervisor_status == 0)
+		doctor_note(d, DOCTOR_OK, "supervisor", NULL, "is there");
+	else if (d->supervisor_status == -ECONNREFUSED)
+		doctor_note(d, DOCTOR_WARN, "supervisor",
+			"`warpdrive-ctl mount` starts another, or `warpdrive-ctl supervise`",
+			"dead: nobody starts agent and keeper again when they die");
+	else
+		doctor_note(d, DOCTOR_WARN, "supervisor", "run as root", "%s",
+			strerror(-d->supervisor_status));
+}
+
 static void check_versions(struct doctor *d)
 {
 	const char *agent = version_of(&d->agent), *keeper = version_of(&d->keeper);
@@ -191,6 +210,7 @@ void doctor_check_daemons(struct doctor *d)
 	check_run_dir(d);
 	check_daemon(d, "agent", "agent.sock", "agent.log", &d->agent);
 	check_daemon(d, "keeper", "keeper.sock", "keeper.log", &d->keeper);
+	check_supervisor(d);
 	check_versions(d);
 	check_link(d);
 	check_settings(d);

@@ -6,6 +6,7 @@
  * one place. Processes: agent 100, keeper 200, server 300; one mount, /data, connection 41.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
@@ -145,6 +146,7 @@ static inline int machine_setup(void **state)
 		.root = m->root, .run_dir = "/run/wd", .timeout_ms = 5000, .is_root = true};
 	m->d.probes.init_flags = INIT_GOOD;
 	m->d.healthz_status = 200;
+	m->d.supervisor_status = -ENOENT;
 	m->d.agent.json = parsed("{\"version\": \"" WD_VERSION "\", \"pid\": 100, \"mounts\": [{\"id\": 5, "
 				 "\"target\": \"/data\", \"passthrough\": true, \"state\": \"ready\"}]}");
 	m->d.keeper.json = parsed("{\"version\": \"" WD_VERSION "\", \"pid\": 200, \"agent\": \"connected\", "

@@ -188,16 +188,34 @@ static void a_run_directory_that_others_may_write_is_named(void **state)
 	assert_only_failure(d, "run directory", "mode 0777", "chmod go-w");
 }
 
-static void a_stale_socket_is_told_from_a_missing_one(void **state)
+/* What a dead daemon leaves. */
+static void put_socket(const struct machine *m, const char *name, mode_t mode)
 {
-	CHECK(daemons);
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/run/wd/keeper.sock", m->root);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/run/wd/%s", m->root, name);
 	assert_int_equal(bind(sock, (const struct sockaddr *)&addr, sizeof(addr)), 0);
-	assert_int_equal(chmod(addr.sun_path, 0600), 0);
+	assert_int_equal(chmod(addr.sun_path, mode), 0);
 	close(sock);
+}
+
+static void a_dead_supervisor_is_a_warning(void **state)
+{
+	CHECK(daemons);
+	put_socket(m, "supervisor.sock", 0600);
+	d->supervisor_status = -ECONNREFUSED;
+	check(d);
+	assert_only_warning(d, "supervisor", "nobody starts agent and keeper", "warpdrive-ctl supervise");
+	d->supervisor_status = 0;
+	check(d);
+	assert_found(d, DOCTOR_OK, "supervisor", "is there", "");
+}
+
+static void a_stale_socket_is_told_from_a_missing_one(void **state)
+{
+	CHECK(daemons);
+	put_socket(m, "keeper.sock", 0600);
 	no_answer(&d->keeper, -ECONNREFUSED);
 	check(d);
 	assert_only_failure(d, "keeper", "a dead one left it", "start it");
@@ -206,14 +224,8 @@ static void a_stale_socket_is_told_from_a_missing_one(void **state)
 static void a_socket_that_others_may_use_is_named(void **state)
 {
 	CHECK(daemons);
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/run/wd/agent.sock", m->root);
-	assert_int_equal(bind(sock, (const struct sockaddr *)&addr, sizeof(addr)), 0);
-	assert_int_equal(chmod(addr.sun_path, 0666), 0);
+	put_socket(m, "agent.sock", 0666);
 	check(d);
-	close(sock);
 	assert_only_failure(d, "agent", "mode 0666", "chmod 0600");
 }
 
@@ -447,6 +459,7 @@ int main(void)
 		MACHINE_TEST(no_network_namespaces_means_no_keeper),
 		MACHINE_TEST(a_missing_run_directory_is_named),
 		MACHINE_TEST(a_run_directory_that_others_may_write_is_named),
+		MACHINE_TEST(a_dead_supervisor_is_a_warning),
 		MACHINE_TEST(a_stale_socket_is_told_from_a_missing_one),
 		MACHINE_TEST(a_socket_that_others_may_use_is_named),
 		MACHINE_TEST(something_else_in_a_socket_s_place_is_named),
