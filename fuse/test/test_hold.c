@@ -133,6 +133,27 @@ static void a_supervisor_alone_brings_everything_back(void **state)
 	other_done(&o);
 }
 
+/* A file that nobody has open, but whose backing id is pooled, is what two agents in a row know nothing of. */
+static void an_idle_file_opens_after_two_agents_died(void **state)
+{
+	unsigned adds;
+
+	assert_reads_right(complete);
+	for (int i = 0; i < 2; i++) {
+		fake_stop();
+		adds = fake_get(&fake.adds);
+		fake_start();
+		fake_wait(&fake.adds, adds + 1);
+	}
+	assert_reads_right(complete);
+	/* and after a keeper with its servers died, too */
+	kill_container();
+	start_keeper(NULL);
+	wait_for_new_server(0);
+	assert_reads_right(complete);
+	do_umount();
+}
+
 static void a_mount_without_holders_is_cleaned_up(void **state)
 {
 	int fd = open_file("cold");
@@ -195,6 +216,7 @@ int main(void)
 		MOUNTED(a_new_keeper_replaces_a_server_that_lives),
 		MOUNTED(readers_outlive_many_keepers),
 		MOUNTED(a_supervisor_alone_brings_everything_back),
+		MOUNTED(an_idle_file_opens_after_two_agents_died),
 		MOUNTED(a_mount_without_holders_is_cleaned_up),
 		MOUNTED(a_holder_gives_up_when_nobody_comes),
 	};
