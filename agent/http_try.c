@@ -241,16 +241,18 @@ static void explain_tls(const struct http_try *t, char *text, size_t cap)
 	size_t used = strlen(text);
 	long reason = 0;
 
+	/* a name that does not fit is curl's own verdict, not OpenSSL's */
+	if (strstr(text, "subject name")) {
+		snprintf(text + used, cap - used,
+			"; the URL or endpoint must use a name that is in the server's certificate");
+		return;
+	}
 	curl_easy_getinfo(t->easy, CURLINFO_SSL_VERIFYRESULT, &reason);
 	switch (reason) {
 	case X509_V_ERR_CERT_HAS_EXPIRED:
 	case X509_V_ERR_CERT_NOT_YET_VALID:
 		snprintf(text + used, cap - used,
 			"; the server needs another certificate, or this machine's clock is wrong");
-		return;
-	case X509_V_OK:
-		snprintf(text + used, cap - used,
-			"; the URL or endpoint must use a name that is in the server's certificate");
 		return;
 	default:
 		snprintf(text + used, cap - used,
