@@ -81,6 +81,7 @@ static struct {
 	int program_status; /* the answer to the last offer */
 	unsigned program_answers;
 	uint32_t version; /* of the protocol; 0: the newest */
+	bool is_down; /* nothing can be had: every ENSURE is parked */
 	bool is_deaf; /* lookups and getattrs are not answered */
 	bool is_no_holder;
 	struct wd_hold hold; /* of the keeper's deposits */
@@ -382,9 +383,9 @@ static inline void fake_on_ensure(int sock, struct wd_msg *m, struct wd_rd *r)
 	f->ensures++;
 	if (fake.is_auto)
 		fake_fill_locked(f, offset, len);
-	if ((flags & WD_ENSURE_BYTES) || f->is_bytes) {
+	if (!fake.is_down && ((flags & WD_ENSURE_BYTES) || f->is_bytes)) {
 		fake_reply_bytes(sock, m->id, f, offset, len);
-	} else if (wd_livemap_has(f->map, offset, len)) {
+	} else if (!fake.is_down && wd_livemap_has(f->map, offset, len)) {
 		fake_reply_present(sock, m->id);
 	} else {
 		p = fake_park(sock, m->id, f);
