@@ -37,8 +37,9 @@ static bool pick(struct chaos *c, const char *dir, bool (*is_fit)(const char *na
 	uint64_t seen = 0;
 
 	while (d && (e = readdir(d)) != NULL)
-		if (is_fit(e->d_name) && chaos_random(c, ++seen) == 0)
-			snprintf(out, PATH, "%s/%s", dir, e->d_name);
+		if (is_fit(e->d_name) && chaos_random(c, ++seen) == 0 &&
+			snprintf(out, PATH, "%s/%s", dir, e->d_name) >= PATH)
+			out[0] = '\0'; /* no such file: nothing is damaged this time */
 	if (d)
 		closedir(d);
 	return seen > 0;
