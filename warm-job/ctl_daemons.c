@@ -58,7 +58,7 @@ int ctl_daemons_lock(struct ctl_daemons *d, struct wd_err *err)
 
 	d->lock_fd = -1;
 	d->supervisor_pid = 0;
-	d->is_asked = false;
+	d->is_asked = d->has_predecessor = false;
 
 	int r = make_dirs(d->run_dir, err);
 
@@ -181,6 +181,7 @@ int ctl_daemons_start(struct ctl_daemons *d, struct wd_err *err)
 		if (r != -ENOENT && r != -ECONNREFUSED && r != -ECONNRESET && r != -EPIPE)
 			return r;
 		*err = WD_ERR_INIT;
+		d->has_predecessor |= was_there;
 		r = was_there || d->supervisor_pid > 0 ? 0 : both_answer(d, err);
 		if (r == 0)
 			r = start_supervisor(d, err);
@@ -198,8 +199,9 @@ int ctl_daemons_start(struct ctl_daemons *d, struct wd_err *err)
 
 void ctl_daemons_done(struct ctl_daemons *d, bool stop)
 {
-	/* It ends with its daemons, and they end when nothing is mounted. */
-	if (stop && d->supervisor_pid > 0)
+	/* It ends with its daemons, and they end when nothing is mounted; of a set that lived
+	 * before, something may be. */
+	if (stop && d->supervisor_pid > 0 && !d->has_predecessor)
 		while (waitpid(d->supervisor_pid, NULL, 0) < 0 && errno == EINTR)
 			;
 	d->supervisor_pid = 0;

@@ -26,6 +26,7 @@ struct ctl_daemons {
 	int lock_fd;
 	pid_t supervisor_pid; /* 0: not started here */
 	bool is_asked;
+	bool has_predecessor; /* a supervisor was killed: its daemons and mounts may live on */
 };
 
 /* Makes the run directory and takes the lock; the first thing to do with a struct ctl_daemons. */
