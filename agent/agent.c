@@ -117,8 +117,8 @@ static void on_close(void *arg, struct conn *c)
 	}
 	if (conn_role(c) != WD_ROLE_KEEPER)
 		return;
-	if (!a->keeper)
-		return; /* agent_close has freed it already */
+	if (a->is_closing)
+		return;
 	keeper_link_detach(a->keeper, c);
 	holder_lost(a->holder, c);
 	wd_lock(&a->lock);
@@ -216,14 +216,16 @@ static int agent_open(struct agent *a, struct wd_err *err)
 static void agent_close(struct agent *a)
 {
 	http_stop(a->http);
+	a->is_closing = true;
 	if (a->hub) {
 		mounts_drop_all(a);
-		keeper_link_free(a->keeper);
-		a->keeper = NULL;
+		keeper_link_stop(a->keeper); /* jobs that are under way may still ask it */
 	}
 	origins_interrupt();
 	jobs_stop(a->jobs);
 	jobs_stop(a->control);
+	if (a->hub)
+		mounts_drop_all(a); /* one that a job was adding */
 	if (a->fetcher)
 		fetcher_stop(a->fetcher);
 	origins_stop();

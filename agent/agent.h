@@ -37,6 +37,7 @@ struct agent {
 	struct http *http;
 	struct server_program *server_program; /* NULL: none */
 	bool exits_when_idle;
+	bool is_closing; /* the hub has ended; main thread */
 	struct wd_mutex lock;
 	struct mount *mounts WD_GUARDED_BY(lock);
 	bool had_mount WD_GUARDED_BY(lock);

@@ -36,12 +36,22 @@ struct keeper_link *keeper_link_new(void)
 	return k;
 }
 
+void keeper_link_stop(struct keeper_link *k)
+{
+	struct conn *conn;
+
+	wd_lock(&k->lock);
+	conn = k->conn;
+	wd_unlock(&k->lock);
+	if (conn)
+		keeper_link_detach(k, conn);
+}
+
 void keeper_link_free(struct keeper_link *k)
 {
 	if (!k)
 		return;
-	if (k->conn)
-		keeper_link_detach(k, k->conn);
+	keeper_link_stop(k);
 	wd_mutex_done(&k->lock);
 	free(k);
 }

@@ -17,6 +17,8 @@ struct keeper_link;
 typedef void (*keeper_cb)(void *arg, int status, uint32_t backing_id, const char *reason);
 
 struct keeper_link *keeper_link_new(void);
+/* Ends every pending call with -EPIPE, and every later one. When the hub has ended: no keeper comes. */
+void keeper_link_stop(struct keeper_link *k);
 void keeper_link_free(struct keeper_link *k);
 /* The keeper said hello on c: it replaces an earlier one. */
 void keeper_link_attach(struct keeper_link *k, struct conn *c);
