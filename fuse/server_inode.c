@@ -322,31 +322,30 @@ void inodes_recover(struct inodes *t, void (*inode_dropped)(uint64_t node),
 		if (inode_state(&t->mm.inodes[i]) != WD_INO_FREE)
 			atomic_store(&t->mm.inodes[i].opens, 0);
 	recount(t);
+	/* the agent is asked of files that somebody has open first: their readers may be waiting */
 	for (uint32_t i = 0; i < t->mm.ninodes; i++) {
 		struct wd_mm_inode *inode = &t->mm.inodes[i];
 		uint32_t state = inode_state(inode);
 
-		if (state == WD_INO_OPENING ||
-			(is_in_force(state) && atomic_load(&inode->opens) == 0)) {
-			if (inode_drop(t, inode)) {
-				inode_dropped(inode_node(inode));
-				continue;
-			}
-		} else if (state == WD_INO_IDLE) {
-			pool(t, i);
-		} else if (!is_in_force(state)) {
+		if (is_in_force(state) && atomic_load(&inode->opens) > 0)
+			inode_kept(inode);
+		else if ((state == WD_INO_OPENING || is_in_force(state)) && inode_drop(t, inode))
+			inode_dropped(inode_node(inode));
+	}
+	for (uint32_t i = 0; i < t->mm.ninodes; i++) {
+		if (inode_state(&t->mm.inodes[i]) != WD_INO_IDLE)
 			continue;
-		}
-		inode_kept(inode);
+		pool(t, i);
+		inode_kept(&t->mm.inodes[i]);
 	}
 }
 
 void inodes_each(struct inodes *t, void (*fn)(struct wd_mm_inode *inode))
 {
-	for (uint32_t i = 0; i < t->mm.ninodes; i++) {
-		uint32_t state = inode_state(&t->mm.inodes[i]);
-
-		if (is_in_force(state) || state == WD_INO_IDLE)
+	for (uint32_t i = 0; i < t->mm.ninodes; i++)
+		if (is_in_force(inode_state(&t->mm.inodes[i])))
 			fn(&t->mm.inodes[i]);
-	}
+	for (uint32_t i = 0; i < t->mm.ninodes; i++)
+		if (inode_state(&t->mm.inodes[i]) == WD_INO_IDLE)
+			fn(&t->mm.inodes[i]);
 }

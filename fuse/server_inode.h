@@ -63,10 +63,10 @@ struct wd_mm_inode *handle_inode(const struct inodes *t, uint64_t fh, uint64_t n
 struct wd_mm_inode *handle_remove(struct inodes *t, uint64_t fh, uint64_t node);
 
 /* After a predecessor's death: recounts the opens from the handles. inode_dropped(node) is called
- * for each inode that the agent may forget, inode_kept(inode) for each in force or idle. */
+ * for each inode that the agent may forget, inode_kept(inode) for each in force, then for each idle. */
 void inodes_recover(struct inodes *t, void (*inode_dropped)(uint64_t node),
 	void (*inode_kept)(struct wd_mm_inode *inode));
-/* Calls fn for every inode in force or idle. */
+/* Calls fn for every inode in force, then for every idle one. */
 void inodes_each(struct inodes *t, void (*fn)(struct wd_mm_inode *inode));
 
 static inline uint32_t inode_state(const struct wd_mm_inode *inode)
