@@ -200,6 +200,9 @@ static void conn_close(struct conn *c)
 	wd_lock(&h->lock);
 	DL_DELETE(h->conns, c);
 	wd_unlock(&h->lock);
+	/* by hand: a copy of the descriptor elsewhere (a child of the keeper's that has not executed yet)
+	 * would keep it registered, with a pointer to what is freed here */
+	epoll_ctl(h->epoll, EPOLL_CTL_DEL, c->fd, NULL);
 	wd_lock(&c->lock);
 	c->is_closed = true;
 	close(c->fd);

@@ -116,6 +116,35 @@ static void a_request_is_answered_to_its_sender(void **state)
 	free(m);
 }
 
+static void ask(int fd, struct wd_msg *m, uint64_t id)
+{
+	wd_msg_start(m, WD_MSG_STATFS, id);
+	wd_put_u64(m, id);
+	assert_int_equal(wd_msg_send(fd, m, 0), 0);
+	assert_int_equal(wd_msg_recv(fd, m, 0), 1);
+	assert_int_equal(m->id, id);
+}
+
+/* A copy of a descriptor keeps what it stands for alive, and with it what epoll watches. */
+static void a_connection_whose_descriptor_has_a_copy_is_closed_once(void **state)
+{
+	struct fixture *f = *state;
+	struct wd_msg *m = malloc(sizeof(*m));
+	int other = join_hub(f), pair[2], copy;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	copy = dup(pair[0]);
+	conn_unref(hub_add(f->hub, pair[0], 0, NULL));
+	ask(pair[1], m, 1);
+	close(pair[1]);
+	for (uint64_t i = 2; i < 200; i++) /* turns of the loop; the copy still hangs up in each */
+		ask(other, m, i);
+	assert_int_equal(atomic_load(&f->closed), 1);
+	close(copy);
+	close(other);
+	free(m);
+}
+
 static void a_malformed_packet_drops_only_its_sender(void **state)
 {
 	struct fixture *f = *state;
@@ -183,6 +212,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(a_request_is_answered_to_its_sender),
+		T(a_connection_whose_descriptor_has_a_copy_is_closed_once),
 		T(a_malformed_packet_drops_only_its_sender),
 		T(a_slow_reader_gets_everything_in_order),
 		T(a_peer_that_never_reads_is_dropped),
