@@ -7,15 +7,15 @@
  *
  *	keeper_clients.c   keeper.sock: what ctl and csi ask
  *	keeper_mount.c     the life of a mount: asked, mounted, served, unmounted
+ *	keeper_death.c     what follows a server's death: the next one, or giving up
  *	keeper_agent.c     the connection to the agent: mounts announced, backing ids brokered
  *	keeper_holders.c   who else holds the mounts: deposits, offers, leave to end
  *	keeper_adopt.c     mounts of a keeper that is gone, and their servers
  *	keeper_record.c    files that say which mounts are held, and the dead ones cleaned up
  *	keeper_server.c    one server of a mount: started, watched, replaced
- *	keeper_spawn.c, keeper_kernel.c, keeper_init.c   without state
  *	keeper_watch.c     servers that hang
  *	keeper_program.c   which program serves a mount; upgrades
- *	keeper_spawn.c, keeper_kernel.c, keeper_init.c, keeper_mountinfo.c   without state
+ *	keeper_spawn.c, keeper_kernel.c, keeper_init.c   without state
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -222,8 +222,6 @@ void mount_free(struct mount *m);
 void mount_enlist(struct keeper *k, struct mount *m);
 /* True from the first server's READY to the end: it is worth holding. */
 bool mount_stands(const struct mount *m);
-/* Starts the next server, now that none is alive. */
-void mount_restart(struct keeper *k, struct mount *m);
 struct mount *mount_by_id(struct keeper *k, uint64_t id);
 /* Takes up a MOUNT request; the answer follows later. */
 int mount_request(struct keeper *k, uint64_t client, uint64_t request, const char *target,
@@ -234,14 +232,25 @@ int mount_request_umount(struct keeper *k, uint64_t client, uint64_t request, co
 void mount_agreed(struct keeper *k, struct mount *m);
 /* Answers who waits, undoes what was done and forgets the mount. */
 void mount_fail(struct keeper *k, struct mount *m, struct wd_err *err);
-/* A server says that it is set up, and: it is dead and reaped. */
+/* It came to its proper end: answers who waits and forgets the mount. */
+void mount_over(struct keeper *k, struct mount *m);
+/* A server says that it is set up. */
 void mount_server_ready(struct keeper *k, struct mount *m);
-void mount_server_dead(struct keeper *k, struct mount *m, bool was_ready, bool was_killed);
 void mount_client_gone(struct keeper *k, uint64_t client);
 /* What is due at now_ns; *ret_next gets the earliest deadline that is left, if earlier. */
 void mount_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next);
 /* Ends what is not yet or no longer of use; with is_all all the others, too, that are not busy. */
 void mounts_stop(struct keeper *k, bool is_all);
+
+/* ---- keeper_death.c ---- */
+/* A server is dead and reaped. */
+void mount_server_dead(struct keeper *k, struct mount *m, bool was_ready, bool was_killed);
+/* Starts the next server, now that none is alive. */
+void mount_restart(struct keeper *k, struct mount *m);
+/* When the mount is to be given up, should no server come up before; 0: there is no deadline. */
+int64_t mount_give_up_at(const struct keeper *k, const struct mount *m);
+/* No server can be brought up: ends the connection, or the mount that never served. */
+void mount_give_up(struct keeper *k, struct mount *m);
 
 /* ---- keeper_server.c ---- */
 int server_start(struct keeper *k, struct mount *m, struct wd_err *err);
