@@ -263,6 +263,18 @@ static void report(struct chaos *c, double seconds)
 		(unsigned long long)atomic_load(&c->stats.wrong));
 }
 
+/* Orphans of killed daemons come to us, and each one's end is a SIGCHLD. One that comes while the main thread
+ * has signals blocked, as in posix_spawn, is not thrown away but wakes some other thread: an operation that
+ * waits for the mount then ends with EINTR, rightly. So it is blocked in every thread, before there are any. */
+static void block_child_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 /* The first time the run ends early but in good order. */
 static void stop(int sig)
 {
@@ -286,6 +298,7 @@ int main(int argc, char **argv)
 		return rc;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	block_child_signals();
 	signal(SIGINT, stop);
 	signal(SIGTERM, stop);
 	signal(SIGPIPE, SIG_IGN);
