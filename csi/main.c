@@ -16,6 +16,7 @@
 #include "common/config.h"
 #include "common/log.h"
 #include "csi/driver.h"
+#include "csi/holder.h"
 
 #define GRACE_MS 10000
 
@@ -142,11 +143,16 @@ static void tell_ready(int fd)
 	close(fd);
 }
 
-static int serve(const struct options *o, struct driver *d, const sigset_t *signals, struct wd_err *err)
+static void stop_serving(void *server)
+{
+	rpc_stop(server, GRACE_MS);
+}
+
+static int serve(const struct options *o, struct driver *d, struct wd_err *err)
 {
 	struct rpc_method *methods = calloc(identity_nmethods + node_nmethods + controller_nmethods, sizeof(*methods));
 	struct rpc_server *server = NULL;
-	int sig, rc;
+	int rc;
 
 	if (!methods)
 		return wd_err_set(err, ENOMEM, "out of memory");
@@ -154,10 +160,7 @@ static int serve(const struct options *o, struct driver *d, const sigset_t *sign
 	if (rc == 0) {
 		wd_info("warpdrive-csi " WD_VERSION " serves '%s' on node '%s'", o->endpoint, o->node_id);
 		tell_ready(o->ready_fd);
-		while (sigwait(signals, &sig) != 0)
-			;
-		wd_info("ending: signal %d", sig);
-		rpc_stop(server, GRACE_MS);
+		rc = holder_run(o->is_node ? o->run_dir : NULL, stop_serving, server, err);
 	}
 	free(methods);
 	return rc;
@@ -188,7 +191,7 @@ int main(int argc, char **argv)
 	pthread_sigmask(SIG_BLOCK, &signals, NULL); /* before any thread, core's included */
 	rc = driver_init(&d, o.run_dir, o.kubelet_dir, o.node_id, &err);
 	if (rc == 0)
-		rc = serve(&o, &d, &signals, &err);
+		rc = serve(&o, &d, &err);
 	driver_done(&d);
 	if (rc < 0)
 		wd_error("%s", err.msg);
