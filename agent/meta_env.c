@@ -128,7 +128,7 @@ static void die(struct meta_env *e, const struct call *c, enum guard_why why)
 		atomic_store(&e->is_garbage, true);
 	if (c->path)
 		return; /* it is said when it is set aside */
-	wd_error("metadata: %s; going on in memory until a database can be opened again",
+	wd_error("metadata '%s/meta': %s; going on in memory until a database can be opened again", e->dir,
 		why == GUARD_PAGE
 			? "a page of the database cannot be read: its file was cut, or its disk is dead"
 			: "a page of the database makes no sense");
@@ -417,7 +417,7 @@ int meta_env_open(struct meta_env *e, const char *dir, size_t map_size, uint32_t
 
 	if (rc < 0)
 		return wd_err_sys(err, -rc, "catch SIGBUS");
-	*e = (struct meta_env){.first_map_size = map_size, .format = format};
+	*e = (struct meta_env){.dir = dir, .first_map_size = map_size, .format = format};
 	pthread_rwlock_init(&e->resize, NULL);
 	rc = open_or_set_aside(e, dir, err);
 	if (rc < 0)
@@ -427,7 +427,7 @@ int meta_env_open(struct meta_env *e, const char *dir, size_t map_size, uint32_t
 
 int meta_env_revive(struct meta_env *e, const char *dir, struct wd_err *err)
 {
-	struct meta_env fresh = {.first_map_size = e->first_map_size, .format = e->format};
+	struct meta_env fresh = {.dir = e->dir, .first_map_size = e->first_map_size, .format = e->format};
 	char lock[4096 + 16];
 	int rc;
 
@@ -467,7 +467,23 @@ void meta_env_close(struct meta_env *e)
 	pthread_rwlock_destroy(&e->resize);
 }
 
-/* Checks and strips the checksum. -EILSEQ for damage, which is logged and counted. */
+/* True the first time that a record is found damaged: it may be read a thousand times a second. */
+static bool is_news(struct meta_env *e, enum meta_table table, const MDB_val *key)
+{
+	uint64_t name = meta_checksum(table, key->mv_data, key->mv_size, "", 0) | 1;
+
+	for (int i = 0; i < DAMAGE_TOLD_MAX; i++) {
+		uint64_t told = 0;
+
+		if (atomic_compare_exchange_strong(&e->told[i], &told, name))
+			return true;
+		if (told == name)
+			return false;
+	}
+	return false;
+}
+
+/* Checks and strips the checksum. -EILSEQ for damage, which is counted, and logged once per record. */
 static int check_value(
 	struct meta_env *e, enum meta_table table, const MDB_val *key, MDB_val *value)
 {
@@ -480,8 +496,10 @@ static int check_value(
 				   value->mv_size))
 			return 0;
 	}
-	if (atomic_fetch_add_explicit(&e->damaged, 1, memory_order_relaxed) < 16)
-		wd_error("metadata: a damaged record in table '%s' is ignored", table_names[table]);
+	atomic_fetch_add_explicit(&e->damaged, 1, memory_order_relaxed);
+	if (is_news(e, table, key))
+		wd_error("metadata '%s/meta': a damaged record in table '%s' is ignored", e->dir,
+			table_names[table]);
 	return -EILSEQ;
 }
 

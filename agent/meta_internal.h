@@ -52,7 +52,10 @@ struct meta_batch {
 	uint64_t last_seq; /* of the newest change in it */
 };
 
+#define DAMAGE_TOLD_MAX 16 /* then it is silent: the database is to be replaced */
+
 struct meta_env {
+	const char *dir; /* of the cache, for messages; borrowed */
 	MDB_env *env;
 	MDB_dbi dbi[META_TABLES];
 	size_t map_size, first_map_size;
@@ -60,6 +63,7 @@ struct meta_env {
 	bool is_taken_back;	       /* set aside earlier: it does not know what happened since */
 	pthread_rwlock_t resize; /* read: a transaction is open; write: the map grows, or is replaced */
 	_Atomic uint64_t damaged;
+	_Atomic uint64_t told[DAMAGE_TOLD_MAX]; /* records that the log has as damaged, hashed */
 	_Atomic bool is_dead; /* a page of it could not be had: LMDB must not be called any more */
 	_Atomic bool is_garbage; /* and it is of no use to open it again */
 	_Atomic unsigned deaths;

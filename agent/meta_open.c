@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/log.h"
 
 #define MAP_SIZE ((size_t)64 << 30)
 #define ID_RANGE 65536 /* ids reserved at a time */
@@ -181,6 +182,10 @@ static void load_boot(struct meta *m, bool is_foreign)
 	rc = get_info(m, "boot", boot, sizeof(boot), &len);
 	if (rc == 0 && !m->was_closed)
 		m->was_unclean = len != strlen(m->boot_id) || memcmp(boot, m->boot_id, len) != 0;
+	if (m->was_unclean)
+		wd_warn("cache '%s': the machine ended without a clean stop: what is cached is checked before "
+			"it is used",
+			m->dir);
 	if (META_KEEPS_ERAS && get_info(m, "era", &m->era, sizeof(m->era), &len) < 0)
 		m->era = 0;
 	if (META_KEEPS_ERAS && (m->was_unclean || is_foreign || m->env.is_taken_back)) {
@@ -268,7 +273,7 @@ static int open_all(struct meta *m, const char *dir, const char *journal_dir, si
 		return wd_err_sys(err, errno, "open cache directory '%s'", dir);
 	rc = lock_dir(m, err);
 	if (rc == 0)
-		rc = meta_env_open(&m->env, dir, map_size, format, err);
+		rc = meta_env_open(&m->env, m->dir, map_size, format, err);
 	if (rc < 0)
 		return rc;
 	m->has_other_format = meta_env_has_other(dir);

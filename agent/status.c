@@ -148,6 +148,9 @@ static void print_cache(struct agent *a, FILE *out)
 		"Cached blocks checked against their hashes", s.checked_blocks);
 	metrics_print_one(out, "warpdrive_cache_corrupt_blocks_total", "counter",
 		"Cached blocks that did not match their hashes; each is fetched anew", s.corrupt_blocks);
+	metrics_print_one(out, "warpdrive_cache_damaged_objects_total", "counter",
+		"Cached objects whose file or map was missing, cut or torn; what is lost is fetched anew",
+		s.damaged_objects);
 	metrics_print_one(out, "warpdrive_cache_is_broken", "gauge",
 		"1 while the cache disk gives errors and nothing is admitted", s.is_broken);
 }

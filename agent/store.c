@@ -25,6 +25,8 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 
+#define FULL_TOLD_NS (600 * 1000000000LL)
+
 void object_id_make(const void *text, size_t len, struct object_id *ret_id)
 {
 	XXH128_canonical_t canonical;
@@ -319,13 +321,34 @@ void object_unpool(struct object *o)
 
 /* ---- errors ---- */
 
+void store_tell_damage(struct store *s, const struct object_id *id, const char *what)
+{
+	char hex[33];
+
+	atomic_fetch_add(&s->damaged_objects, 1);
+	object_id_format(id, hex);
+	wd_warn("cache '%s': object %s: %s", s->dir, hex, what);
+}
+
+/* A disk that stays full is said again now and then, not at every block. */
+static bool is_full_news_locked(struct store *s) WD_REQUIRES(s->lock)
+{
+	int64_t now = wd_now_ns();
+
+	if (s->full_told_ns && now - s->full_told_ns < FULL_TOLD_NS)
+		return false;
+	s->full_told_ns = now;
+	return true;
+}
+
 int store_io_error(struct store *s, int code, const char *what)
 {
-	bool is_news = false;
+	bool is_news = false, is_full_news = false;
 
 	wd_lock(&s->lock);
 	s->io_errors++;
 	if (code == ENOSPC || code == EDQUOT) {
+		is_full_news = is_full_news_locked(s);
 		s->sample_ns = 0;
 		s->shrink_bytes = (uint64_t)8 << 20;
 		evict_wake_locked(s);
@@ -338,6 +361,9 @@ int store_io_error(struct store *s, int code, const char *what)
 		evict_wake_locked(s);
 	}
 	wd_unlock(&s->lock);
+	if (is_full_news)
+		wd_warn("cache '%s': %s: %s; the oldest of the cache makes room", s->dir, what,
+			strerror(code));
 	if (is_news)
 		wd_error("cache '%s': %s: %s; nothing is admitted until the disk works again",
 			s->dir, what, strerror(code));

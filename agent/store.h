@@ -57,6 +57,7 @@ struct store_stats {
 	uint64_t used_bytes, admitted_bytes, limit_bytes, free_bytes; /* free of the file system */
 	uint64_t objects, evicted_objects, evicted_bytes, refused_bytes, io_errors;
 	uint64_t checked_blocks, corrupt_blocks;
+	uint64_t damaged_objects; /* whose files or map were found missing, cut or torn */
 	bool is_broken; /* the disk gave errors, or the directory vanished: nothing is admitted until a probe,
 			 * every few seconds, finds that it works again */
 };

@@ -186,6 +186,7 @@ struct store {
 	int64_t hopeless_until_ns WD_GUARDED_BY(lock);
 	uint64_t shrink_bytes WD_GUARDED_BY(lock); /* the disk said full: make some room anyway */
 	bool is_broken WD_GUARDED_BY(lock), is_stopping WD_GUARDED_BY(lock);
+	int64_t full_told_ns WD_GUARDED_BY(lock); /* when the log said that the disk is full; 0: never */
 	int64_t probe_ns WD_GUARDED_BY(lock); /* while broken: no probe before */
 	uint64_t evicted_objects WD_GUARDED_BY(lock), evicted_bytes WD_GUARDED_BY(lock);
 	uint64_t refused_bytes WD_GUARDED_BY(lock), io_errors WD_GUARDED_BY(lock);
@@ -193,7 +194,7 @@ struct store {
 	struct lru_walk walk;
 	struct sweep sweep;
 
-	_Atomic uint64_t corrupt_blocks, checked_blocks;
+	_Atomic uint64_t corrupt_blocks, checked_blocks, damaged_objects;
 	pthread_t checker;
 	bool has_checker;
 	struct wd_mutex check_lock; /* a leaf */
@@ -214,6 +215,8 @@ void store_unidle_locked(struct store *s, struct object *o) WD_REQUIRES(s->lock)
 void store_touch_locked(struct store *s, struct object *o) WD_REQUIRES(s->lock);
 /* Writes the last uses that are only in memory. */
 void store_write_touches(struct store *s);
+/* Counts and logs that the files of an object are not what its record says. */
+void store_tell_damage(struct store *s, const struct object_id *id, const char *what);
 /* Counts a disk error and draws the consequences; returns -code. */
 int store_io_error(struct store *s, int code, const char *what);
 
@@ -246,7 +249,8 @@ int map_write(int fd, const struct object_id *id, uint32_t block, uint64_t hash)
 int map_clear(int fd, uint32_t block);
 /* -ENOENT when the block is absent or its entry is damaged */
 int map_read(int fd, const struct object_id *id, uint32_t block, uint64_t *ret_hash);
-/* Calls present() for every valid entry. */
+/* Calls present() for every valid entry. -EUCLEAN after all of them when others are damaged or cut off;
+ * these are made absent if fd can be written, so that they are found once. */
 int map_load(int fd, const struct object_id *id, uint32_t nblocks,
 	void (*present)(void *arg, uint32_t block, uint64_t hash), void *arg);
 

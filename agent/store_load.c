@@ -49,15 +49,25 @@ static uint64_t present_charge(struct object *o)
 /* The bits from the map, as present or as suspect; -ENOENT when there is none that fits. */
 static int load_map(struct object *o, bool is_trusted)
 {
-	wd_autoclose int fd = file_open(o->store, &o->id, ".map", O_RDONLY);
+	wd_autoclose int fd = file_open(o->store, &o->id, ".map", O_RDWR);
 	int rc;
 
+	if (fd == -EROFS)
+		fd = file_open(o->store, &o->id, ".map", O_RDONLY);
 	if (fd < 0)
 		return fd;
 	rc = map_check_header(fd, &o->id, o->size);
 	if (rc == 0)
 		rc = map_load(fd, &o->id, o->nblocks, is_trusted ? mark_loaded : suspect_loaded, o);
 	return rc == -EILSEQ ? -ENOENT : rc;
+}
+
+/* The map has less than the record: its pages were lost, or zeroed, which looks like absent blocks. */
+static bool lacks_blocks(const struct object *o, const struct record *rec)
+{
+	uint64_t had = rec->flags & RECORD_COMPLETE ? rec->size : rec->present;
+
+	return atomic_load(&o->present) + atomic_load(&o->suspect_bytes) < had;
 }
 
 /* What is on disk is of no use: the object begins empty. */
@@ -77,9 +87,7 @@ static void load_nothing(struct object *o, const struct record *rec)
 	}
 	if (!rec)
 		return;
-	wd_warn("cache: the files of an object under '%s/objects' are missing or damaged: it is "
-		"fetched anew",
-		s->dir);
+	store_tell_damage(s, &o->id, "its files are missing, cut or damaged: it is fetched anew");
 	record_delete(s->meta, &o->id, &rec->use);
 	wd_lock(&s->lock);
 	s->used -= rec->charged;
@@ -122,6 +130,7 @@ static int load_blocks(struct object *o, const struct record *rec, bool is_trust
 {
 	struct store *s = o->store;
 	int rc = object_alloc_bits(o);
+	bool is_torn;
 
 	if (rc < 0)
 		return rc;
@@ -137,6 +146,11 @@ static int load_blocks(struct object *o, const struct record *rec, bool is_trust
 		rc = load_map(o, is_trusted);
 	if (rc == -ENOMEM)
 		return rc;
+	is_torn = rc == -EUCLEAN || (rc == 0 && rec && lacks_blocks(o, rec));
+	if (rc == -EUCLEAN)
+		rc = 0;
+	if (is_torn && file_has_size(s, &o->id, o->size))
+		store_tell_damage(s, &o->id, "its map is torn: the blocks that it lacks are fetched anew");
 	if (rc == 0 && file_has_size(s, &o->id, o->size))
 		load_done(o, rec, present_charge(o),
 			RECORD_HAS_MAP | (rec ? rec->flags & RECORD_IN_USE : 0));

@@ -128,11 +128,17 @@ int map_read(int fd, const struct object_id *id, uint32_t block, uint64_t *ret_h
 	return 0;
 }
 
+static bool is_absent(const struct map_entry *e)
+{
+	return e->hash == 0 && e->magic == 0 && e->checksum == 0;
+}
+
 int map_load(int fd, const struct object_id *id, uint32_t nblocks,
 	void (*present)(void *arg, uint32_t block, uint64_t hash), void *arg)
 {
 	uint32_t chunk = nblocks < CHUNK_ENTRIES ? nblocks : CHUNK_ENTRIES;
 	wd_autofree struct map_entry *entries = calloc(chunk ? chunk : 1, sizeof(*entries));
+	bool is_damaged = false;
 
 	if (!entries)
 		return -ENOMEM;
@@ -146,15 +152,24 @@ int map_load(int fd, const struct object_id *id, uint32_t nblocks,
 			while (whole < n && pread_all(fd, &entries[whole], sizeof(*entries),
 						    entry_offset(first + whole)) == 0)
 				whole++;
+			/* zeros from the torn entry on */
+			if (ftruncate(fd, (off_t)map_bytes(first + whole)) == 0)
+				(void)!ftruncate(fd, (off_t)map_bytes(nblocks));
 			nblocks = first + whole;
+			is_damaged = true;
 			n = whole;
 			rc = 0;
 		}
 		if (rc < 0)
 			return rc;
-		for (uint32_t i = 0; i < n; i++)
-			if (is_valid(&entries[i], id, first + i))
+		for (uint32_t i = 0; i < n; i++) {
+			if (is_valid(&entries[i], id, first + i)) {
 				present(arg, first + i, entries[i].hash);
+			} else if (!is_absent(&entries[i])) {
+				(void)map_clear(fd, first + i);
+				is_damaged = true;
+			}
+		}
 	}
-	return 0;
+	return is_damaged ? -EUCLEAN : 0;
 }

@@ -154,8 +154,7 @@ static void forget(struct object *o)
 
 	if (object_alloc_bits(o) < 0)
 		return;
-	wd_warn("cache: a file under '%s/objects' is missing or was cut: it is fetched anew",
-		s->dir);
+	store_tell_damage(s, &o->id, "its file is missing or was cut: it is fetched anew");
 	wd_lock(&s->lock);
 	wd_lock(&o->lock);
 	if (o->is_recorded && o->fd_users == 0 && !o->is_opening) {

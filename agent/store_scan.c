@@ -29,6 +29,7 @@ void store_get_stats(struct store *s, struct store_stats *ret_stats)
 		.io_errors = s->io_errors,
 		.checked_blocks = atomic_load(&s->checked_blocks),
 		.corrupt_blocks = atomic_load(&s->corrupt_blocks),
+		.damaged_objects = atomic_load(&s->damaged_objects),
 		.is_broken = s->is_broken};
 	wd_unlock(&s->lock);
 }

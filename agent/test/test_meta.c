@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "agent/meta_internal.h"
+#include "agent/test/log_capture.h"
 #include "agent/test/store_fixture.h"
 
 static char dir[64];
@@ -29,6 +30,7 @@ static int make_dir(void **state)
 
 static int drop_dir(void **state)
 {
+	log_show(state);
 	wd_fault_arm(NULL);
 	remove_tree(AT_FDCWD, dir);
 	return 0;
@@ -254,6 +256,15 @@ static void flip(MDB_val *v, void *arg)
 	((unsigned char *)v->mv_data)[*(size_t *)arg] ^= 4;
 }
 
+/* Of the metadata of the test. */
+static void assert_said(unsigned times, const char *what)
+{
+	char subject[96];
+
+	snprintf(subject, sizeof(subject), "metadata '%s/meta'", dir);
+	assert_true(log_said(times, subject, what));
+}
+
 static void a_damaged_value_reads_as_absent_and_is_counted(void **state)
 {
 	struct meta_stats st;
@@ -265,11 +276,17 @@ static void a_damaged_value_reads_as_absent_and_is_counted(void **state)
 		put(m, "bad", "yes");
 		meta_close(m);
 		edit("datasets", "bad", flip, &i);
+		log_begin();
 		m = open_meta();
 		assert_value(m, "good", "yes");
-		assert_value(m, "bad", NULL);
-		meta_get_stats(m, &st);
-		assert_int_equal(st.damaged, 1);
+		for (unsigned reads = 1; reads <= 20; reads++) {
+			assert_value(m, "bad", NULL);
+			meta_get_stats(m, &st);
+			assert_int_equal(st.damaged, reads);
+		}
+		assert_said(1, "a damaged record in table 'datasets' is ignored");
+		assert_said(1, "");
+		log_end();
 		meta_close(m);
 	}
 }
@@ -304,7 +321,9 @@ static void a_newer_format_is_set_aside_and_found_again(void **state)
 	put(m, "a", "two");
 	meta_close(m);
 	/* a roll-back */
+	log_begin();
 	m = open_as(1);
+	assert_said(1, "cannot be used (format 2): set aside as");
 	assert_value(m, "a", NULL);
 	other = meta_epoch(m);
 	assert_true(other != epoch);
@@ -317,6 +336,10 @@ static void a_newer_format_is_set_aside_and_found_again(void **state)
 	meta_close(m);
 	/* forward again: the first one, which does not know what happened meanwhile */
 	m = open_as(2);
+	assert_said(1, "cannot be used (format 1): set aside as");
+	assert_said(1, "(format 2)"); /* the restart before said nothing */
+	assert_true(log_said(1, "/meta.format-2'", "is used again"));
+	log_end();
 	assert_value(m, "a", "two");
 	assert_int_equal(meta_epoch(m), epoch);
 	assert_true(meta_era(m) > era);
@@ -398,7 +421,11 @@ static void garbage_and_a_file_cut_short_are_set_aside(void **state)
 			for (off_t at = 0; at < 8192; at += 16)
 				assert_int_equal(pwrite(fd, "garbage garbage!", 16, at), 16);
 		close(fd);
+		log_begin();
 		m = open_meta();
+		assert_said(1, "cannot be used (");
+		assert_said(1, "set aside as");
+		log_end();
 		assert_int_equal(count_aside(), round + 1);
 		put(m, "a", "works");
 		assert_int_equal(meta_flush(m), 0);

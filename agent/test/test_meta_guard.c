@@ -9,6 +9,7 @@
 
 #include "agent/meta_guard.h"
 #include "agent/meta_internal.h"
+#include "agent/test/log_capture.h"
 
 #define KEYS 20000
 
@@ -24,6 +25,7 @@ static int make_dir(void **state)
 
 static int drop_dir(void **state)
 {
+	log_show(state);
 	wd_fault_arm(NULL);
 	remove_tree(AT_FDCWD, dir);
 	return 0;
@@ -105,12 +107,18 @@ static void a_file_cut_under_the_agent_is_an_error_and_memory_goes_on(void **sta
 {
 	struct meta *m = open_full();
 	uint64_t epoch = meta_epoch(m), id = meta_next_id(m);
+	char subject[96];
 	uint32_t value;
 	unsigned n = 0;
 
+	snprintf(subject, sizeof(subject), "metadata '%s/meta'", dir);
+	log_begin();
 	wd_fault_arm("meta.revive=0");
 	cut();
 	assert_int_equal(get_value(m, 12345, &value), -EIO);
+	for (uint32_t i = 0; i < 100; i++)
+		assert_true(get_value(m, i * 10, &value) < 0);
+	assert_true(log_said(1, subject, "its file was cut, or its disk is dead"));
 	assert_true(is_memory_only(m));
 	assert_int_equal(meta_scan(m, META_NODES, NULL, 0, count_one, &n), -EIO);
 	assert_int_equal(meta_count(m, META_NODES), 0);
@@ -118,10 +126,16 @@ static void a_file_cut_under_the_agent_is_an_error_and_memory_goes_on(void **sta
 	assert_int_equal(get_value(m, 12345, &value), 0);
 	assert_int_equal(value, 77);
 	assert_int_equal(meta_flush(m), -EIO);
+	assert_int_equal(meta_flush(m), -EIO);
+	assert_true(log_said(1, subject, "commit: Input/output error; going on in memory"));
 	assert_true(meta_next_id(m) > id);
 	/* what can be opened again is, and the rest is set aside */
 	wd_fault_arm(NULL);
 	wait_until_it_works(m);
+	assert_true(log_said(1, subject, "its file was cut, or its disk is dead"));
+	assert_true(log_said(1, subject, "set aside as"));
+	assert_true(log_said(1, subject, "was opened again"));
+	log_end();
 	assert_int_equal(count_aside(), 1);
 	assert_int_equal(get_value(m, 12345, &value), 0);
 	assert_int_equal(get_value(m, 1, &value), -ENOENT);

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "agent/meta_internal.h"
+#include "agent/test/log_capture.h"
 
 static char dir[64];
 
@@ -19,6 +20,7 @@ static int make_dir(void **state)
 
 static int drop_dir(void **state)
 {
+	log_show(state);
 	wd_fault_arm(NULL);
 	remove_tree(AT_FDCWD, dir);
 	return 0;
@@ -257,10 +259,16 @@ static void a_journal_that_cannot_be_written_makes_names_wait_for_the_commit(voi
 {
 	struct meta_stats st;
 	struct meta *m = open_meta();
+	char subject[96];
 
+	snprintf(subject, sizeof(subject), "metadata '%s/meta'", dir);
+	log_begin();
 	wd_fault_arm("meta.journal=1");
 	put(m, 1, 1);
 	assert_int_equal(save(m, 1), 0);
+	assert_true(log_said(1, subject, "journal: "));
+	assert_true(log_said(1, subject, "names wait for the disk instead"));
+	log_end();
 	meta_get_stats(m, &st);
 	assert_true(st.commits > 0);
 	/* that commit has emptied it: it works again */

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "agent/store_internal.h"
+#include "agent/test/log_capture.h"
 
 /* Runs fn on a fresh tmpfs of that size, in a process of its own, so that the mount goes with it. */
 static void on_small_disk(const char *options, void (*fn)(struct fixture *f))
@@ -20,6 +21,7 @@ static void on_small_disk(const char *options, void (*fn)(struct fixture *f))
 
 	strcpy(f.dir, "/tmp/wd-disk-XXXXXX");
 	assert_non_null(mkdtemp(f.dir));
+	log_begin();
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
@@ -34,24 +36,46 @@ static void on_small_disk(const char *options, void (*fn)(struct fixture *f))
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	remove_tree(AT_FDCWD, f.dir);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+		log_end();
 		skip();
+	}
 	assert_int_equal(status, 0);
+	log_end();
 }
 
 /* In the child a failed assertion must end it. */
 #define must(claim)                                                                                \
 	do {                                                                                       \
 		if (!(claim)) {                                                                    \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #claim);                \
+			dprintf(log_people, "%s:%d: %s\n", __FILE__, __LINE__, #claim);             \
 			_exit(1);                                                                  \
 		}                                                                                  \
 	} while (0)
+
+static bool is_said(struct fixture *f, unsigned times, const char *what)
+{
+	char subject[80];
+
+	snprintf(subject, sizeof(subject), "cache '%s'", f->dir);
+	return log_said(times, subject, what);
+}
 
 static void wait_until_it_works(struct fixture *f)
 {
 	while (stats_of(f).is_broken)
 		sched_yield(); /* ctest's time-out guards */
+}
+
+/* What is said when a lock was given back. */
+static void wait_until_said(struct fixture *f, unsigned times, const char *what)
+{
+	char subject[80];
+
+	snprintf(subject, sizeof(subject), "cache '%s'", f->dir);
+	while (log_count(subject, what) < times)
+		sched_yield();
+	must(is_said(f, times, what));
 }
 
 static void fill_up(struct fixture *f)
@@ -67,6 +91,7 @@ static void fill_up(struct fixture *f)
 	must(n > 0 && !object_has_block(o, n));
 	must(!stats_of(f).is_broken);
 	must(stats_of(f).io_errors > 0);
+	must(is_said(f, 1, "No space left on device; the oldest of the cache makes room"));
 	for (uint32_t i = 0; i < n; i++)
 		must(object_verify(o, i) == 0 && block_is_right(o, 1, i));
 	/* the disk said full: some room is made, and the cache goes on */
@@ -76,6 +101,14 @@ static void fill_up(struct fixture *f)
 	must(write_block(o, 1, n) == 0 && block_is_right(o, 1, n));
 	other = get(f, 3, BLOCK);
 	must(admit(f, other, 512 * MIB) == -ENOSPC); /* more than there can be */
+	/* and full again, several times: counted, and said no more */
+	for (int again = 0; again < 3;) {
+		rc = write_block(o, 1, ++n % 100);
+		must(rc == 0 || rc == -ENOSPC);
+		again += rc < 0;
+	}
+	must(stats_of(f).io_errors >= 4);
+	must(is_said(f, 1, "No space left on device"));
 	object_unref(other);
 	object_unref(o);
 }
@@ -83,6 +116,42 @@ static void fill_up(struct fixture *f)
 static void a_full_disk_costs_the_block_and_makes_room(void **state)
 {
 	on_small_disk("size=8m", fill_up);
+}
+
+static void fill_under_metadata(struct fixture *f)
+{
+	static char value[META_VALUE_MAX], big[65536];
+	char subject[80], path[80];
+	struct meta_stats st;
+	size_t len;
+	int fd;
+
+	snprintf(subject, sizeof(subject), "metadata '%s/meta'", f->dir);
+	snprintf(path, sizeof(path), "%s/filler", f->dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	must(fd >= 0);
+	while (write(fd, big, sizeof(big)) > 0)
+		;
+	must(errno == ENOSPC);
+	for (uint32_t i = 0; i < 1000; i++)
+		meta_put(f->meta, META_PROOFS, &i, sizeof(i), value, sizeof(value));
+	for (int again = 0; again < 3; again++)
+		must(meta_flush(f->meta) == -ENOSPC);
+	must(log_said(1, subject, "commit: No space left on device; going on in memory"));
+	meta_get_stats(f->meta, &st);
+	must(st.is_failing && st.failed_commits >= 3);
+	for (uint32_t i = 0; i < 1000; i++)
+		must(meta_get(f->meta, META_PROOFS, &i, sizeof(i), value, sizeof(value), &len) == 0);
+	must(unlink(path) == 0 && close(fd) == 0);
+	while (meta_flush(f->meta) < 0) /* the last of the failures may be under way */
+		;
+	must(log_said(1, subject, "commit: No space left on device"));
+	must(log_said(1, subject, "commits work again"));
+}
+
+static void metadata_on_a_full_disk_go_on_in_memory(void **state)
+{
+	on_small_disk("size=8m", fill_under_metadata);
 }
 
 static void run_out_of_inodes(struct fixture *f)
@@ -94,6 +163,7 @@ static void run_out_of_inodes(struct fixture *f)
 		n++;
 	must(rc == -ENOSPC);
 	must(!stats_of(f).is_broken);
+	must(is_said(f, 1, "No space left on device"));
 	while (stats_of(f).evicted_objects == 0)
 		sched_yield();
 	for (unsigned i = 1; i < n; i++) {
@@ -129,6 +199,8 @@ static void remount_read_only(struct fixture *f)
 	o = get(f, 3, 40 * BLOCK);
 	must(write_block(o, 3, 0) == -EROFS);
 	object_unref(o);
+	must(is_said(f, 1, "Read-only file system; nothing is admitted until the disk works again"));
+	must(stats_of(f).io_errors == 2);
 	for (unsigned n = 1; n <= 2; n++) {
 		o = get(f, n, n == 1 ? 3 * BLOCK : 40 * BLOCK);
 		must(object_is_complete(o) && block_is_right(o, n, 2));
@@ -136,6 +208,7 @@ static void remount_read_only(struct fixture *f)
 	}
 	wd_fault_arm(NULL);
 	wait_until_it_works(f); /* without a restart, and though nobody asks */
+	wait_until_said(f, 1, ": the disk works again"); /* after the flag */
 	o = get(f, 3, 2 * BLOCK);
 	must(admit(f, o, 2 * BLOCK) == 0);
 	must(put_all(o, 3) == 0 && block_is_right(o, 3, 1));
@@ -170,6 +243,7 @@ static void remove_objects(struct fixture *f)
 	o = get(f, 3, BLOCK);
 	must(put_all(o, 3) == -ENOENT);
 	must(stats_of(f).io_errors > 0); /* broken, unless a probe was faster */
+	must(is_said(f, 1, "No such file or directory; nothing is admitted until the disk works again"));
 	must(admit(f, o, BLOCK) == -ENOSPC || !stats_of(f).is_broken);
 	wait_until_it_works(f);
 	must(admit(f, o, BLOCK) == 0);
@@ -179,6 +253,8 @@ static void remove_objects(struct fixture *f)
 	/* what was complete is noticed when it is opened next, and fetched anew */
 	must(object_open_file(complete, &err) == -ENOENT);
 	must(!object_is_complete(complete));
+	must(is_said(f, 1, "its file is missing or was cut"));
+	must(stats_of(f).damaged_objects == 1);
 	must(put_all(complete, 1) == 0 && block_is_right(complete, 1, 2));
 	object_unref(complete);
 
@@ -210,6 +286,8 @@ static void lose_the_disk(struct fixture *f)
 	struct object *new = get(f, 2, BLOCK);
 
 	must(put_all(new, 2) == -ENOENT && stats_of(f).is_broken);
+	must(put_all(new, 2) == -ENOENT && stats_of(f).io_errors >= 2);
+	must(is_said(f, 1, "No such file or directory"));
 	must(file_reattach(f->store) == -ENODEV);
 	must(stats_of(f).is_broken);
 	char path[128];
@@ -229,14 +307,17 @@ static void another_file_system_in_its_place_is_not_used(void **state)
 	on_small_disk("size=64m", lose_the_disk);
 }
 
+#define TEST(name) cmocka_unit_test_teardown(name, log_show)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_full_disk_costs_the_block_and_makes_room),
-		cmocka_unit_test(a_disk_without_inodes_is_a_full_disk),
-		cmocka_unit_test(a_read_only_disk_serves_what_it_has_and_comes_back),
-		cmocka_unit_test(a_directory_that_vanishes_is_made_anew),
-		cmocka_unit_test(another_file_system_in_its_place_is_not_used),
+		TEST(a_full_disk_costs_the_block_and_makes_room),
+		TEST(metadata_on_a_full_disk_go_on_in_memory),
+		TEST(a_disk_without_inodes_is_a_full_disk),
+		TEST(a_read_only_disk_serves_what_it_has_and_comes_back),
+		TEST(a_directory_that_vanishes_is_made_anew),
+		TEST(another_file_system_in_its_place_is_not_used),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
