@@ -93,6 +93,8 @@ static int spawn(const char *program, char *const argv[], int log_fd, int ready_
 	posix_spawn_file_actions_adddup2(&actions, log_fd, 1);
 	posix_spawn_file_actions_adddup2(&actions, log_fd, 2);
 	posix_spawn_file_actions_adddup2(&actions, ready_fd, READY_FD);
+	/* nor on to what the caller's shell has open, on a mount perhaps */
+	posix_spawn_file_actions_addclosefrom_np(&actions, READY_FD + 1);
 
 	posix_spawnattr_init(&attr);
 	sigemptyset(&none);
