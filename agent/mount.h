@@ -95,14 +95,16 @@ struct fetch *open_fetch_of(struct mount *mnt, const struct object_id *id);
 /* A server died and another is about to start: closes what the shared tables do not hold any longer, since
  * the RELEASE of the dead one may never have come. */
 void open_reconcile(struct mount *mnt);
-/* For a mount that comes from an agent that died: ends what that one was taking back from the pool. */
-void open_inherit(struct mount *mnt);
 /* Closes all files of a mount that is gone (the kernel's registrations went with it). */
 void open_drop_all(struct mount *mnt);
 /* Files that somebody has open; those that are merely pooled are not counted. */
 unsigned open_count(struct mount *mnt);
+
+/* ---- open_reclaim.c ---- */
 /* The store's reclaim callback: gives back idle backing ids of an object. arg: struct agent. */
 int open_reclaim(void *arg, const struct object_id *id);
+/* For a mount that comes from an agent that died: ends what that one was taking back from the pool. */
+void open_inherit(struct mount *mnt);
 
 /* ---- repair.c: the store's damaged callback; arg: struct agent ---- */
 void repair_damaged(void *arg, const struct object_id *id, uint64_t offset, uint64_t len);

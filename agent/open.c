@@ -9,11 +9,13 @@
  * is being made wait on it and get the same answer. It holds a reference to the cache object, so an
  * open file's object is never evicted. A passthrough file that nobody has open any longer stays
  * pooled in the shared tables without a message to us; its reference is marked as the pool's, and an
- * eviction takes the id back by compare-and-swap (open_reclaim).
+ * eviction takes the id back (open_reclaim.c).
  *
  * mount->lock guards the table of open files and their states. Steps run on the hub, a worker, a
  * transfer or the evictor thread, one at a time per open file.
  */
+#include "agent/open_internal.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -21,40 +23,11 @@
 #include <utlist.h>
 
 #include "agent/metrics.h"
-#include "agent/mount.h"
 #include "agent/proof.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 
-#define RECLAIM_WAIT_NS 2000000000LL
-
-enum open_state { OPENING, OPEN, RECLAIMING };
-
-struct waiting {
-	struct conn *conn;
-	uint64_t id;
-	uint32_t flags;
-	struct waiting *next;
-};
-
-struct open_file {
-	uint64_t node;
-	struct mount *mount;
-	enum open_state state;
-	bool is_released; /* while OPENING: nobody wants it any more */
-	uint32_t flags;	  /* of the first OPEN */
-	struct node info;
-	struct object *object;
-	struct fetch *fetch;
-	enum wd_open_mode mode;
-	uint32_t backing_id;
-	struct waiting *waiting;
-	struct fetch_wait whole;
-	struct mount_job job;
-	UT_hash_handle hh;
-};
-
-static void waiting_free(struct waiting *w)
+void waiting_free(struct waiting *w)
 {
 	conn_end(w->conn);
 	conn_unref(w->conn);
@@ -63,7 +36,7 @@ static void waiting_free(struct waiting *w)
 
 static void open_decide(struct open_file *of);
 
-static void open_file_free(struct open_file *of)
+void open_file_free(struct open_file *of)
 {
 	if (of->object && of->mode == WD_OPEN_PASSTHROUGH && of->state != OPENING)
 		object_unpool(of->object);
@@ -504,162 +477,4 @@ void open_reconcile(struct mount *mnt)
 		HASH_DEL(gone, of);
 		open_close(of);
 	}
-}
-
-/* ---- taking idle ids back for an eviction ---- */
-
-struct reclaim {
-	struct wd_mutex lock;
-	struct wd_cond answered;
-	int status; /* 1: not yet */
-	int refs;   /* the waiter and the call */
-};
-
-static void reclaim_unref(struct reclaim *r)
-{
-	int refs;
-
-	wd_lock(&r->lock);
-	refs = --r->refs;
-	wd_unlock(&r->lock);
-	if (refs == 0) {
-		wd_cond_done(&r->answered);
-		wd_mutex_done(&r->lock);
-		free(r);
-	}
-}
-
-static void reclaim_answered(void *arg, int status, uint32_t backing_id, const char *reason)
-{
-	struct reclaim *r = arg;
-
-	wd_lock(&r->lock);
-	r->status = status;
-	wd_cond_broadcast(&r->answered);
-	wd_unlock(&r->lock);
-	reclaim_unref(r);
-}
-
-/* Closes an id at the keeper and waits for it. */
-static int close_and_wait(struct mount *mnt, uint32_t backing_id)
-{
-	struct reclaim *r = calloc(1, sizeof(*r));
-	int64_t deadline = wd_now_ns() + RECLAIM_WAIT_NS;
-	int status;
-
-	if (!r)
-		return -ENOMEM;
-	wd_mutex_init(&r->lock);
-	wd_cond_init(&r->answered);
-	r->status = 1;
-	r->refs = 2;
-	keeper_backing_close(mnt->agent->keeper, mnt->id, backing_id, reclaim_answered, r);
-	wd_lock(&r->lock);
-	while (r->status == 1 && wd_cond_wait_until(&r->answered, &r->lock, deadline) == 0)
-		;
-	status = r->status;
-	wd_unlock(&r->lock);
-	reclaim_unref(r);
-	return status == 1 ? -ETIMEDOUT : status == -ENOENT ? 0 : status;
-}
-
-/* The open file of this object, moved to RECLAIMING when its pooled id could be taken. */
-static int take_idle_locked(struct mount *mnt, const struct object_id *id, struct open_file **ret_of,
-	struct wd_mm_inode **ret_entry) WD_REQUIRES(mnt->lock)
-{
-	struct open_file *of, *tmp;
-	struct wd_mm_inode *e;
-	uint32_t idle = WD_INO_IDLE;
-
-	HASH_ITER(hh, mnt->opens, of, tmp) {
-		if (!of->object || memcmp(object_id(of->object), id, sizeof(*id)) != 0)
-			continue;
-		if (of->state != OPEN || of->mode != WD_OPEN_PASSTHROUGH)
-			return -EBUSY;
-		e = wd_mm_find(&mnt->mm, of->node);
-		if (!e || !atomic_compare_exchange_strong(&e->state, &idle, WD_INO_RECLAIM))
-			return -EBUSY;
-		if (atomic_load(&e->node) != of->node) {
-			atomic_store(&e->state, WD_INO_IDLE); /* another node's by now */
-			return -EBUSY;
-		}
-		of->state = RECLAIMING;
-		*ret_of = of;
-		*ret_entry = e;
-		return 1;
-	}
-	return 0;
-}
-
-static int reclaim_in(struct mount *mnt, const struct object_id *id)
-{
-	struct open_file *of = NULL;
-	struct wd_mm_inode *e = NULL;
-	struct waiting *w, *tmp, *waiting;
-	uint64_t node;
-	bool is_over;
-	int rc, closed;
-
-	wd_lock(&mnt->lock);
-	rc = take_idle_locked(mnt, id, &of, &e);
-	wd_unlock(&mnt->lock);
-	if (rc <= 0)
-		return rc;
-	node = of->node;
-	closed = close_and_wait(mnt, of->backing_id);
-	wd_lock(&mnt->lock);
-	waiting = of->waiting;
-	of->waiting = NULL;
-	is_over = closed == 0 || mnt->is_gone;
-	if (is_over) {
-		HASH_DEL(mnt->opens, of);
-		atomic_store(&e->state, WD_INO_GONE);
-	} else {
-		of->state = OPEN;
-		atomic_store(&e->state, WD_INO_IDLE);
-	}
-	wd_unlock(&mnt->lock);
-	if (is_over) {
-		metric_inc(METRIC_BACKING_RECLAIMS);
-		open_file_free(of);
-	}
-	LL_FOREACH_SAFE(waiting, w, tmp) {
-		open_on_open(mnt, w->conn, w->id, node, w->flags);
-		waiting_free(w);
-	}
-	return is_over ? 0 : -EBUSY;
-}
-
-void open_inherit(struct mount *mnt)
-{
-	for (uint32_t i = 0; i < mnt->mm.ninodes; i++) {
-		struct wd_mm_inode *e = &mnt->mm.inodes[i];
-
-		if (atomic_load(&e->state) != WD_INO_RECLAIM)
-			continue;
-		/* closed or not: nobody has it open, and once more does no harm */
-		keeper_backing_close(mnt->agent->keeper, mnt->id, atomic_load(&e->backing_id), NULL, NULL);
-		atomic_store(&e->state, WD_INO_GONE);
-	}
-}
-
-int open_reclaim(void *arg, const struct object_id *id)
-{
-	struct agent *a = arg;
-	struct mount *mounts[256], *mnt;
-	unsigned n = 0;
-	int status = 0;
-
-	wd_lock(&a->lock);
-	for (mnt = a->mounts; mnt && n < 256; mnt = mnt->next)
-		mounts[n++] = mount_ref(mnt);
-	if (mnt)
-		status = -EBUSY; /* more mounts than one sweep takes: leave the object */
-	wd_unlock(&a->lock);
-	for (unsigned i = 0; i < n; i++) {
-		if (status == 0)
-			status = reclaim_in(mounts[i], id);
-		mount_unref(mounts[i]);
-	}
-	return status;
 }
