@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The LMDB environment below the metadata: opening it or setting it aside, checked reads, one
- * synced transaction per batch.
+ * The LMDB environment below the metadata: opening it, checked reads, one synced transaction per
+ * batch. What cannot be opened is set aside (meta_aside.c).
  *
  * LMDB checks nothing it reads, so that every value carries a checksum, and a file that is shorter
  * than its own header says is refused before anything is read from the map. The map is large and
@@ -17,7 +17,6 @@
 #include "agent/meta_internal.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -298,89 +297,6 @@ static int try_open(struct meta_env *e, const char *path)
 	return rc < 0 ? rc : MDB_CORRUPTED;
 }
 
-static int move_aside(const char *path, const char *aside, const char *why, struct wd_err *err)
-{
-	if (rename(path, aside) < 0)
-		return wd_err_sys(err, errno, "set aside metadata '%s'", path);
-	wd_warn("metadata '%s' cannot be used (%s): set aside as '%s'", path, why, aside);
-	return 0;
-}
-
-/* Under a name that tells the time. */
-static int set_aside(const char *dir, const char *path, const char *why, struct wd_err *err)
-{
-	char aside[4096];
-	int rc;
-
-	for (time_t now = time(NULL);; now++) {
-		snprintf(aside, sizeof(aside), "%s/meta.%lld.aside", dir, (long long)now);
-		rc = access(aside, F_OK) == 0 ? -EEXIST : move_aside(path, aside, why, err);
-		if (rc != -ENOTEMPTY && rc != -EEXIST)
-			return rc;
-	}
-}
-
-static void format_name(const char *dir, uint32_t format, char out[4096])
-{
-	snprintf(out, 4096, "%s/meta.format-%u", dir, format);
-}
-
-/* Under a name that tells the format, for the program that knows it. */
-static int set_format_aside(const char *dir, const char *path, uint32_t format, struct wd_err *err)
-{
-	char aside[4096], why[64];
-	int rc = 0;
-
-	format_name(dir, format, aside);
-	if (access(aside, F_OK) == 0) /* from an earlier time: this one is newer */
-		rc = set_aside(dir, aside, "there is a newer one of its format", err);
-	snprintf(why, sizeof(why), "format %u", format);
-	return rc < 0 ? rc : move_aside(path, aside, why, err);
-}
-
-/* Ours that a program of another format has set aside. */
-static bool has_own_aside(const struct meta_env *e, const char *dir)
-{
-	char aside[4096];
-
-	format_name(dir, e->format, aside);
-	return access(aside, F_OK) == 0;
-}
-
-static int take_back(struct meta_env *e, const char *dir, const char *path, struct wd_err *err)
-{
-	char aside[4096];
-
-	format_name(dir, e->format, aside);
-	if (rename(aside, path) < 0)
-		return wd_err_sys(err, errno, "take back metadata '%s'", aside);
-	e->is_taken_back = true;
-	wd_info("metadata '%s' is used again", aside);
-	return 0;
-}
-
-bool meta_env_has_other(const char *dir)
-{
-	DIR *d = opendir(dir);
-	struct dirent *entry;
-	bool has = false;
-
-	while (d && !has && (entry = readdir(d)) != NULL)
-		has = strncmp(entry->d_name, "meta.format-", 12) == 0;
-	if (d)
-		closedir(d);
-	return has;
-}
-
-/* Puts away what was found, and what of ours was put away in its place. 0: try again. */
-static int make_way(struct meta_env *e, const char *dir, const char *path, int why, struct wd_err *err)
-{
-	int rc = why == MDB_VERSION_MISMATCH || why == 0 ? set_format_aside(dir, path, e->found_format, err)
-							 : set_aside(dir, path, mdb_strerror(why), err);
-
-	return rc == 0 && has_own_aside(e, dir) ? take_back(e, dir, path, err) : rc;
-}
-
 static int open_or_set_aside(struct meta_env *e, const char *dir, struct wd_err *err)
 {
 	char path[4096];
@@ -394,14 +310,14 @@ static int open_or_set_aside(struct meta_env *e, const char *dir, struct wd_err 
 		if (mkdir(path, 0700) < 0 && errno != EEXIST)
 			return wd_err_sys(err, errno, "create metadata directory '%s'", path);
 		rc = try_open(e, path);
-		if (rc == 0 && e->found_format < e->format && has_own_aside(e, dir))
+		if (rc == 0 && e->found_format < e->format && meta_has_own_aside(e, dir))
 			mdb_env_close(e->env);
 		else if (rc == 0)
 			break;
 		else if (attempt > 1 || !is_unreadable(rc))
 			return wd_err_set(err, -to_errno(rc), "open metadata '%s': %s", path,
 				mdb_strerror(rc));
-		rc = make_way(e, dir, path, rc, err);
+		rc = meta_make_way(e, dir, path, rc, err);
 		if (rc < 0)
 			return rc;
 	}
@@ -439,7 +355,7 @@ int meta_env_revive(struct meta_env *e, const char *dir, struct wd_err *err)
 		char path[4096];
 
 		snprintf(path, sizeof(path), "%s/meta", dir);
-		rc = set_aside(dir, path, "garbage", err);
+		rc = meta_set_aside(dir, path, "garbage", err);
 		if (rc < 0 && rc != -ENOENT)
 			return rc;
 		atomic_store(&e->is_garbage, false);

@@ -3,7 +3,8 @@
 #define WD_AGENT_META_INTERNAL_H
 /*
  * Shared by meta.c (batches, reads, the writer thread), meta_open.c (opening, closing, ids),
- * meta_journal.c (what survives a kill before it is committed) and meta_env.c (the LMDB environment).
+ * meta_journal.c (what survives a kill before it is committed), meta_env.c (the LMDB
+ * environment) and meta_aside.c (environments set aside).
  * Tests use meta_open_sized() and meta_checksum().
  */
 #include <lmdb.h>
@@ -148,8 +149,6 @@ uint64_t meta_checksum(
 /* Opens <dir>/meta, setting aside one that cannot be used, and taking back one of our format. */
 int meta_env_open(struct meta_env *e, const char *dir, size_t map_size, uint32_t format,
 	struct wd_err *err);
-/* True when a cache of another format was set aside in dir. */
-bool meta_env_has_other(const char *dir);
 void meta_env_close(struct meta_env *e);
 /* Opens a dead environment anew, setting aside what cannot be used. No transaction may be begun meanwhile
  * by this thread; the readers' get -EIO until it returns 0. */
@@ -163,5 +162,16 @@ uint64_t meta_env_count(struct meta_env *e, enum meta_table table);
 int meta_env_commit(struct meta_env *e, const struct meta_batch *batch);
 /* The same for a single META_INFO value; value NULL deletes. */
 int meta_env_put_info(struct meta_env *e, const char *name, const void *value, size_t len);
+
+/* ---- meta_aside.c; path is <dir>/meta ---- */
+/* Under a name that tells the time. */
+int meta_set_aside(const char *dir, const char *path, const char *why, struct wd_err *err);
+/* Ours that a program of another format has set aside. */
+bool meta_has_own_aside(const struct meta_env *e, const char *dir);
+/* Puts away what was found, and what of ours was put away in its place. why: an LMDB or errno code, 0 for an
+ * older format. 0: try again. */
+int meta_make_way(struct meta_env *e, const char *dir, const char *path, int why, struct wd_err *err);
+/* True when a cache of another format was set aside in dir. */
+bool meta_env_has_other(const char *dir);
 
 #endif
