@@ -3,8 +3,8 @@
 #define WD_AGENT_META_INTERNAL_H
 /*
  * Shared by meta.c (batches, reads, the writer thread), meta_open.c (opening, closing, ids),
- * meta_journal.c (what survives a kill before it is committed), meta_env.c (the LMDB
- * environment) and meta_aside.c (environments set aside).
+ * meta_journal.c (what survives a kill before it is committed), meta_env.c and
+ * meta_env_open.c (the LMDB environment) and meta_aside.c (environments set aside).
  * Tests use meta_open_sized() and meta_checksum().
  */
 #include <lmdb.h>
