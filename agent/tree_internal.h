@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef WD_AGENT_TREE_INTERNAL_H
 #define WD_AGENT_TREE_INTERNAL_H
-/* What tree.c (lookups) and tree_list.c (listings) share. */
+/* What tree.c (lookups), tree_dataset.c (datasets) and tree_list.c (listings) share. */
 #include "agent/node_record.h"
 #include "agent/tree.h"
 #include "common/lock.h"
