@@ -38,9 +38,7 @@ static void flight_unref_locked(struct flight *f)
 		free(f);
 }
 
-/* The leader gets the flight and must end it with flight_land; a follower waits, gets NULL and the
- * leader's status. */
-static struct flight *flight_join(struct dataset *ds, uint64_t dir, const char *name, int *ret_status)
+struct flight *tree_flight_join(struct dataset *ds, uint64_t dir, const char *name, int *ret_status)
 {
 	struct flight *f;
 
@@ -69,7 +67,7 @@ static struct flight *flight_join(struct dataset *ds, uint64_t dir, const char *
 	return f;
 }
 
-static void flight_land(struct dataset *ds, struct flight *f, int status)
+void tree_flight_land(struct dataset *ds, struct flight *f, int status)
 {
 	struct flight **p = &ds->flights;
 
@@ -223,7 +221,7 @@ static bool should_list(struct dataset *ds, uint64_t dir)
 static int refresh_listing(struct dataset *ds, uint64_t dir, unsigned max_pages, struct wd_err *err)
 {
 	int status = 0;
-	struct flight *f = flight_join(ds, dir, "", &status);
+	struct flight *f = tree_flight_join(ds, dir, "", &status);
 
 	if (!f)
 		return status < 0 ? wd_err_sys(err, -status, "list a directory") : 0;
@@ -235,7 +233,7 @@ static int refresh_listing(struct dataset *ds, uint64_t dir, unsigned max_pages,
 		ds->next_big = (ds->next_big + 1) % BIG_DIRS;
 		wd_unlock(&ds->lock);
 	}
-	flight_land(ds, f, status);
+	tree_flight_land(ds, f, status);
 	return status;
 }
 
@@ -274,13 +272,13 @@ static int probe_now(struct dataset *ds, const struct node *dir, const char *nam
 static int probe(struct dataset *ds, const struct node *dir, const char *name, struct wd_err *err)
 {
 	int status = 0;
-	struct flight *f = flight_join(ds, dir->ino, name, &status);
+	struct flight *f = tree_flight_join(ds, dir->ino, name, &status);
 
 	if (!f)
 		return status < 0 && status != -ENOENT ? wd_err_sys(err, -status, "look up '%s'", name)
 						       : status;
 	status = probe_now(ds, dir, name, err);
-	flight_land(ds, f, status);
+	tree_flight_land(ds, f, status);
 	return status;
 }
 
@@ -414,89 +412,4 @@ int tree_readdir(struct dataset *ds, uint64_t dir_node, uint64_t after, int64_t 
 			break;
 	}
 	return rc < 0 ? wd_err_sys(err, -rc, "read a directory: the metadata is lost again and again") : 0;
-}
-
-/* ---- versions ---- */
-
-/* The last component of a file's key. */
-static const char *base_name(const struct node *node)
-{
-	const char *slash = memrchr(node->key, '/', node->key_len);
-
-	return slash ? slash + 1 : node->key;
-}
-
-static int bind_now(struct dataset *ds, struct node *node, const struct node_links *links,
-	struct wd_err *err)
-{
-	struct version version;
-	struct child child;
-	uint64_t asked_id = meta_next_id(ds->tree->meta);
-	int rc = origin_stat(ds->origin, node->key, &version, err);
-
-	if (rc == -ENOENT)
-		tree_expire(ds, node->node);
-	if (rc < 0)
-		return rc == -ENOENT ? -ESTALE : rc;
-	version.is_bound = true;
-	if (!version_equal(&node->version, &version)) {
-		tree_upsert(ds, links->parent, base_name(node), node->key, node->key_len, false, &version, asked_id,
-			tree_now_ms(), &child);
-		return wd_err_set(err, ESTALE, "open '%s': changed since it was listed", node->key);
-	}
-	node->version = version;
-	node_save(ds->tree->meta, node, links);
-	return 0;
-}
-
-int tree_bind(struct dataset *ds, uint64_t id, bool may_block, struct node *ret_node, struct wd_err *err)
-{
-	struct node_links links;
-	struct flight *f;
-	int status = 0;
-
-	if (node_load(ds->tree->meta, id, ret_node, &links) < 0 || links.dataset != ds->root)
-		return wd_err_set(err, ESTALE, "open: the file is not known any longer");
-	if (ret_node->is_dir)
-		return wd_err_set(err, EISDIR, "open '%s': a directory", ret_node->key);
-	if (ret_node->version.is_bound)
-		return 0;
-	if (!may_block)
-		return -EAGAIN;
-	f = flight_join(ds, id, "\n", &status);
-	if (f) {
-		status = bind_now(ds, ret_node, &links, err);
-		flight_land(ds, f, status);
-		return status;
-	}
-	if (status < 0)
-		return wd_err_sys(err, -status, "open '%s'", ret_node->key);
-	return node_load(ds->tree->meta, id, ret_node, &links) < 0 ? -ESTALE : 0;
-}
-
-void tree_expire(struct dataset *ds, uint64_t id)
-{
-	struct node node;
-	struct node_links links;
-	struct child child;
-
-	if (node_load(ds->tree->meta, id, &node, &links) < 0 || node.is_dir)
-		return;
-	if (child_load(ds->tree->meta, links.parent, base_name(&node), &child) < 0 || child.node != id)
-		return;
-	child.checked_ms = 0;
-	child_save(ds->tree->meta, links.parent, base_name(&node), &child);
-}
-
-void tree_object_id(const struct dataset *ds, const struct node *node, struct object_id *ret_id)
-{
-	char text[4096];
-	const struct version *v = &node->version;
-	int n = snprintf(text, sizeof(text), "%s\n%s\n%llu\n%s", ds->place, node->key,
-		(unsigned long long)v->size, v->etag);
-
-	if (v->etag[0] == '\0' || strncmp(v->etag, "W/", 2) == 0)
-		n += snprintf(text + n, sizeof(text) - (size_t)n, "\n%lld.%u", (long long)v->mtime_s,
-			v->mtime_ns);
-	object_id_make(text, (size_t)n, ret_id);
 }

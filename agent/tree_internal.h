@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef WD_AGENT_TREE_INTERNAL_H
 #define WD_AGENT_TREE_INTERNAL_H
-/* What tree.c (lookups), tree_dataset.c (datasets) and tree_list.c (listings) share. */
+/* What tree.c (lookups), tree_dataset.c (datasets), tree_list.c (listings) and tree_version.c
+ * (versions) share. */
 #include "agent/node_record.h"
 #include "agent/tree.h"
 #include "common/lock.h"
@@ -50,6 +51,11 @@ struct dataset {
 };
 
 int64_t tree_now_ms(void); /* Unix time */
+
+/* The leader gets the flight and must end it with tree_flight_land; a follower waits, gets NULL and the
+ * leader's status. */
+struct flight *tree_flight_join(struct dataset *ds, uint64_t dir, const char *name, int *ret_status);
+void tree_flight_land(struct dataset *ds, struct flight *f, int status);
 
 /*
  * Writes down what the origin has at (dir, name): the same version keeps its node id, another gets a
