@@ -24,8 +24,8 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
-#include "fuse/keeper_kernel.h"
 #include "common/mountinfo.h"
+#include "fuse/keeper_kernel.h"
 
 #define DIRECTORY "mounts"
 
