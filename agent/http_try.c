@@ -350,8 +350,10 @@ static enum http_verdict judge_redirect(struct http_try *t, char *text, size_t c
 		return HTTP_FATAL;
 	}
 	copy = strdup(to);
-	if (!copy)
+	if (!copy) {
+		snprintf(text, cap, "HTTP %d: out of memory for the redirect", t->answer.status);
 		return HTTP_RETRY;
+	}
 	free(t->redirect);
 	t->redirect = copy;
 	t->hops++;

@@ -11,9 +11,11 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,6 +55,7 @@ struct http_object {
 	char etag[ORIGIN_TEST_ETAG];
 	char modified[40];
 	char type[40];
+	char moved[200]; /* answered by a redirect to there */
 };
 
 struct http_script {
@@ -65,11 +68,18 @@ struct http_script {
 #define HTTP_ORIGIN_SCRIPT 64
 #define HTTP_ORIGIN_CONNECTIONS 256
 
+struct http_origin_conn {
+	struct http_origin *o;
+	int fd;
+};
+
 struct http_origin {
 	int listener, port, stop_fd, hold_fd;
 	pthread_t acceptor;
 	pthread_t workers[HTTP_ORIGIN_CONNECTIONS];
+	struct http_origin_conn conns[HTTP_ORIGIN_CONNECTIONS]; /* a worker's */
 	unsigned nworkers;
+	_Atomic bool is_prompt; /* set before it is asked: no body waits 40 ms until its head is acknowledged */
 	pthread_mutex_t lock;
 	pthread_cond_t arrived;
 	/* guarded by lock */
@@ -81,11 +91,6 @@ struct http_origin {
 	unsigned nrequests;
 	char last[8192];      /* the last request's head */
 	char lines[64][1500]; /* the request lines, in order */
-};
-
-struct http_origin_conn {
-	struct http_origin *o;
-	int fd;
 };
 
 static inline void http_origin_write(int fd, const void *data, size_t len)
@@ -293,6 +298,12 @@ static inline bool http_origin_request(struct http_origin *o, int fd, const char
 		return keeps;
 	if (!found)
 		return http_origin_plain(fd, 404, "", "", is_head);
+	if (obj.moved[0]) {
+		char headers[240];
+
+		snprintf(headers, sizeof(headers), "Location: %s\r\n", obj.moved);
+		return http_origin_plain(fd, 301, headers, "", is_head);
+	}
 	return http_origin_serve(o, fd, head, &obj, &script, is_head);
 }
 
@@ -324,7 +335,6 @@ static inline void *http_origin_connection(void *arg)
 		len = 0; /* no pipelining */
 	}
 	close(c->fd);
-	free(c);
 	return NULL;
 }
 
@@ -343,9 +353,10 @@ static inline void *http_origin_accept(void *arg)
 		fd = accept4(o->listener, NULL, NULL, SOCK_CLOEXEC);
 		if (fd < 0)
 			continue;
+		if (atomic_load(&o->is_prompt))
+			setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 		assert(o->nworkers < HTTP_ORIGIN_CONNECTIONS);
-		c = malloc(sizeof(*c));
-		assert(c);
+		c = &o->conns[o->nworkers];
 		*c = (struct http_origin_conn){.o = o, .fd = fd};
 		pthread_create(&o->workers[o->nworkers++], NULL, http_origin_connection, c);
 	}
@@ -372,8 +383,9 @@ static inline struct http_origin *http_origin_start_on(int fd, int port)
 	struct http_origin *o = calloc(1, sizeof(*o));
 
 	assert(o);
-	/* a proxy of the machine is none of the test's business */
-	setenv("no_proxy", "*", 1);
+	/* a proxy of the machine is none of the test's business; set once: threads may read it by now */
+	if (!getenv("no_proxy") || strcmp(getenv("no_proxy"), "*") != 0)
+		setenv("no_proxy", "*", 1);
 	pthread_mutex_init(&o->lock, NULL);
 	pthread_cond_init(&o->arrived, NULL);
 	o->stop_fd = eventfd(0, EFD_CLOEXEC);
@@ -442,6 +454,17 @@ static inline void http_origin_text(
 	struct http_origin *o, const char *path, const char *text, const char *type)
 {
 	http_origin_put(o, path, text, strlen(text), "\"t\"", type);
+}
+
+/* As servers do with a directory that is asked for without the "/" behind it. */
+static inline void http_origin_redirect(struct http_origin *o, const char *path, const char *to)
+{
+	http_origin_put(o, path, NULL, 0, NULL, NULL);
+	pthread_mutex_lock(&o->lock);
+	for (unsigned i = 0; i < o->nobjects; i++)
+		if (strcmp(o->objects[i].path, path) == 0)
+			snprintf(o->objects[i].moved, sizeof(o->objects[i].moved), "%s", to);
+	pthread_mutex_unlock(&o->lock);
 }
 
 /* The next request meets this fault; calls add up. */

@@ -7,8 +7,9 @@
  * The test's program is linked with --wrap for malloc and its kin (wd_torture in CMakeLists.txt), so
  * that what our objects call lands here, and what libraries call for themselves does not. A site is
  * where the call came from and where that function was called from: the same strdup for two callers
- * is two sites. The table of sites grows while scenarios run; torture_arm(i) lets the next
- * allocation at site i fail, once, on whatever thread it happens.
+ * is two sites. The table of sites grows while scenarios run. With torture_fails_new a site fails when
+ * it is passed for the first time, so that none can be seen and never fail; a site in torture_armed
+ * fails the next time it is passed, once. Both on whatever thread it happens.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -29,19 +30,22 @@ struct torture_site {
 
 static struct torture_site torture_sites[TORTURE_SITES];
 static _Atomic unsigned torture_nsites, torture_injected;
-static _Atomic(struct torture_site *) torture_armed;
-static _Atomic bool torture_is_on; /* sites are noted and may fail */
+static _Atomic(struct torture_site *) torture_armed, torture_last; /* the one that failed last */
+static _Atomic bool torture_is_on;     /* sites are noted and may fail */
+static _Atomic bool torture_fails_new; /* they do when they are passed for the first time */
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t size);
 char *__real_strdup(const char *s);
+char *__real_strndup(const char *s, size_t max);
 int __real_vasprintf(char **ret, const char *fmt, va_list ap);
 FILE *__real_open_memstream(char **ret, size_t *ret_len);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t size);
 char *__wrap_strdup(const char *s);
+char *__wrap_strndup(const char *s, size_t max);
 int __wrap_asprintf(char **ret, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int __wrap_vasprintf(char **ret, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 FILE *__wrap_open_memstream(char **ret, size_t *ret_len);
@@ -69,15 +73,18 @@ static inline struct torture_site *torture_find(uintptr_t at, uintptr_t from)
 static inline bool torture_fails(void *at, void *from)
 {
 	struct torture_site *s, *armed;
+	unsigned never = 0;
 
 	if (!atomic_load(&torture_is_on))
 		return false;
 	s = torture_find((uintptr_t)at, (uintptr_t)from);
 	atomic_fetch_add(&s->passes, 1);
 	armed = s;
-	if (!atomic_compare_exchange_strong(&torture_armed, &armed, NULL))
+	if (atomic_compare_exchange_strong(&torture_armed, &armed, NULL))
+		atomic_fetch_add(&s->failures, 1);
+	else if (!atomic_load(&torture_fails_new) || !atomic_compare_exchange_strong(&s->failures, &never, 1))
 		return false;
-	atomic_fetch_add(&s->failures, 1);
+	atomic_store(&torture_last, s);
 	atomic_fetch_add(&torture_injected, 1);
 	errno = ENOMEM;
 	return true;
@@ -107,6 +114,11 @@ char *__wrap_strdup(const char *s)
 	return TORTURE_FAILS() ? NULL : __real_strdup(s);
 }
 
+char *__wrap_strndup(const char *s, size_t max)
+{
+	return TORTURE_FAILS() ? NULL : __real_strndup(s, max);
+}
+
 int __wrap_vasprintf(char **ret, const char *fmt, va_list ap)
 {
 	return TORTURE_FAILS() ? -1 : __real_vasprintf(ret, fmt, ap);
@@ -130,14 +142,5 @@ FILE *__wrap_open_memstream(char **ret, size_t *ret_len)
 	return TORTURE_FAILS() ? NULL : __real_open_memstream(ret, ret_len);
 }
 #pragma GCC diagnostic pop
-
-/* The next site that was passed and never failed, or NULL when there is none left. */
-static inline struct torture_site *torture_next(void)
-{
-	for (size_t i = 0; i < TORTURE_SITES; i++)
-		if (atomic_load(&torture_sites[i].at) && !atomic_load(&torture_sites[i].failures))
-			return &torture_sites[i];
-	return NULL;
-}
 
 #endif
