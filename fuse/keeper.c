@@ -24,6 +24,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/config.h"
@@ -35,6 +36,8 @@
 #define SWEEP_AGAIN_NS 2000000000LL
 #define IDLE_NS 60000000000LL /* --exit-when-idle: without ever a mount */
 #define DEFAULT_READ_AHEAD "4MiB"
+#define LISTEN_AGAIN_NS 20000000
+#define LISTEN_TRIES 50
 #define DEFAULT_SERVER_TIMEOUT "30s"
 #define DEFAULT_GIVE_UP "5m"
 
@@ -189,6 +192,20 @@ static int watch_signals(struct keeper *k, struct wd_err *err)
 		      : source_watch(k, &k->signals, fd, on_signal, err);
 }
 
+/* A keeper that was killed while it forked a server has a listener still, in its child's copies, until that
+ * executes: a moment is given before a live one is believed in. */
+static int listen_patiently(const char *path, struct wd_err *err)
+{
+	const struct timespec pause = {.tv_nsec = LISTEN_AGAIN_NS};
+	int fd = wd_listen(path, err);
+
+	for (int i = 0; fd == -EADDRINUSE && i < LISTEN_TRIES; i++) {
+		nanosleep(&pause, NULL);
+		fd = wd_listen(path, err);
+	}
+	return fd;
+}
+
 static int set_up(struct keeper *k, struct wd_err *err)
 {
 	struct rlimit files;
@@ -218,7 +235,7 @@ static int set_up(struct keeper *k, struct wd_err *err)
 	if (rc < 0)
 		return rc;
 	snprintf(path, sizeof(path), "%s/keeper.sock", k->run_dir);
-	fd = wd_listen(path, err);
+	fd = listen_patiently(path, err);
 	return fd < 0 ? fd : source_watch(k, &k->listener, fd, clients_accept, err);
 }
 

@@ -100,11 +100,15 @@ static inline void start_watchdog(void)
 
 static struct wd_msg msg;
 
+/* A keeper that was killed while it forked a server lives on in its child's copies of its sockets, for the moment
+ * until that executes: whoever connects to it then is hung up on, and asks again. */
 static inline int connect_keeper(void)
 {
 	struct wd_err err = WD_ERR_INIT;
-	int sock = wd_client_connect(keeper_sock, WD_ROLE_CTL, &err);
+	int sock;
 
+	while ((sock = wd_client_connect(keeper_sock, WD_ROLE_CTL, &err)) == -ECONNRESET || sock == -ECONNREFUSED)
+		usleep(1000);
 	if (sock < 0)
 		fail_msg("%s", err.msg);
 	return sock;
