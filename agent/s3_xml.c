@@ -273,14 +273,17 @@ static void parse_free(struct parse *p)
  */
 static int control_reference(const char *p, size_t left, unsigned *ret_c)
 {
+	char ref[13]; /* with an end: sscanf looks for one before anything else */
 	int n = 0;
 
-	if (left > 12)
-		left = 12;
+	if (left > sizeof(ref) - 1)
+		left = sizeof(ref) - 1;
 	for (size_t i = 2; i < left; i++) {
 		if (p[i] != ';')
 			continue;
-		if (sscanf(p, "&#x%x;%n", ret_c, &n) != 1 && sscanf(p, "&#%u;%n", ret_c, &n) != 1)
+		memcpy(ref, p, i + 1);
+		ref[i + 1] = '\0';
+		if (sscanf(ref, "&#x%x;%n", ret_c, &n) != 1 && sscanf(ref, "&#%u;%n", ret_c, &n) != 1)
 			return 0;
 		return *ret_c > 0 && *ret_c < 0x20 && n == (int)i + 1 ? n : 0;
 	}

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/test/origin_fixture.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "agent/s3_xml.h"
 
 #define HEAD                                                                                       \
@@ -47,6 +50,25 @@ static void page_gives_objects_and_prefixes(void **state)
 	assert_true(l.last.is_bound);
 	assert_int_equal(l.last.mtime_s, 1767323045);
 	assert_int_equal(l.last.mtime_ns, 678000000);
+}
+
+/* A listing has no terminator: here, nothing behind it can be read. Looking at a character reference once did. */
+static void nothing_is_read_behind_the_listing(void **state)
+{
+	static const char xml[] = HEAD CONTENT("a") TAIL "<!-- &#9; -->";
+	size_t page_size = (size_t)sysconf(_SC_PAGESIZE), len = sizeof(xml) - 1;
+	char *map = mmap(NULL, 2 * page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct listed l = {0};
+	struct s3_page page = {.cb = listed_add, .arg = &l};
+	struct wd_err err = WD_ERR_INIT;
+
+	(void)state;
+	assert_true(map != MAP_FAILED);
+	assert_ok(mprotect(map + page_size, page_size, PROT_NONE));
+	memcpy(map + page_size - len, xml, len);
+	assert_ok(s3_parse_page(map + page_size - len, len, &page, &err));
+	assert_string_equal(l.keys, "a ");
+	munmap(map, 2 * page_size);
 }
 
 static void encoding_may_be_declared_after_the_entries(void **state)
@@ -152,6 +174,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(page_gives_objects_and_prefixes),
+		cmocka_unit_test(nothing_is_read_behind_the_listing),
 		cmocka_unit_test(encoding_may_be_declared_after_the_entries),
 		cmocka_unit_test(control_characters_in_a_token_survive),
 		cmocka_unit_test(keys_that_cannot_be_are_left_out),
