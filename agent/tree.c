@@ -237,6 +237,24 @@ static int refresh_listing(struct dataset *ds, uint64_t dir, unsigned max_pages,
 	return status;
 }
 
+/* The origin said no to a question of that id. 0 when a listing that went on meanwhile may have seen the name
+ * since, else -ENOENT. */
+static int forget_child(struct dataset *ds, uint64_t dir, const char *name, uint64_t asked_id)
+{
+	struct child child;
+	int rc = -ENOENT;
+
+	wd_lock(&ds->children);
+	if (child_load(ds->tree->meta, dir, name, &child) == 0) {
+		if (child.list_id > asked_id)
+			rc = 0;
+		else
+			child_remove(ds->tree->meta, dir, name, &child);
+	}
+	wd_unlock(&ds->children);
+	return rc;
+}
+
 static int probe_now(struct dataset *ds, const struct node *dir, const char *name, struct wd_err *err)
 {
 	char key[ORIGIN_KEY_MAX + 2];
@@ -251,15 +269,8 @@ static int probe_now(struct dataset *ds, const struct node *dir, const char *nam
 	rc = origin_probe(ds->origin, key, &kind, &version, err);
 	if (rc < 0 && rc != -ENOENT)
 		return rc;
-	if (rc == -ENOENT || kind == ORIGIN_NONE) {
-		if (child_load(ds->tree->meta, dir->ino, name, &child) < 0)
-			return -ENOENT;
-		/* a listing that went on meanwhile may have seen it since the origin said no */
-		if (child.list_id > asked_id)
-			return 0;
-		child_remove(ds->tree->meta, dir->ino, name, &child);
-		return -ENOENT;
-	}
+	if (rc == -ENOENT || kind == ORIGIN_NONE)
+		return forget_child(ds, dir->ino, name, asked_id);
 	if (kind == ORIGIN_PREFIX) {
 		key[n++] = '/';
 		key[n] = '\0';

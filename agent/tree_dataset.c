@@ -41,6 +41,7 @@ static void dataset_free(struct dataset *ds)
 	free(ds->identity);
 	wd_cond_done(&ds->landed);
 	wd_mutex_done(&ds->lock);
+	wd_mutex_done(&ds->children);
 	free(ds);
 }
 
@@ -94,6 +95,7 @@ int tree_dataset(struct tree *t, struct origin *origin, const char *place, const
 		ds->is_indexed = is_indexed;
 		ds->refs = 1;
 		wd_mutex_init(&ds->lock);
+		wd_mutex_init(&ds->children);
 		wd_cond_init(&ds->landed);
 		rc = ds->place && ds->identity ? load_root(t, ds) : -ENOMEM;
 	} else {

@@ -36,6 +36,10 @@ struct dataset {
 	unsigned refs;	 /* guarded by tree->lock */
 	struct dataset *next;
 
+	/* Held from reading a child to writing what follows from it, so that no stamp goes down and nothing is
+	 * removed that was found meanwhile. Outside of meta's lock; nothing else is taken under it. */
+	struct wd_mutex children;
+
 	struct wd_mutex lock;
 	struct wd_cond landed;
 	struct flight *flights WD_GUARDED_BY(lock);

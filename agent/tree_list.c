@@ -15,6 +15,7 @@
 #include "agent/tree_internal.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -22,6 +23,7 @@
 #include "agent/hash.h"
 #include "agent/metrics.h"
 #include "common/cleanup.h"
+#include "common/fault.h"
 #include "common/log.h"
 
 #define WHOLE_PAGES 64 /* of 1,000 keys: a dataset up to this size is listed in one go */
@@ -55,7 +57,7 @@ int64_t tree_now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-void tree_upsert(struct dataset *ds, uint64_t dir, const char *name, const char *key, size_t key_len,
+static void upsert_locked(struct dataset *ds, uint64_t dir, const char *name, const char *key, size_t key_len,
 	bool is_dir, const struct version *version, uint64_t list_id, int64_t now_ms,
 	struct child *ret_child)
 {
@@ -67,6 +69,8 @@ void tree_upsert(struct dataset *ds, uint64_t dir, const char *name, const char 
 	/* the child may be in memory still, and what belongs to it lost */
 	bool is_doubtful = !is_new && child.checked_ms <= meta_lost_ms(m);
 
+	if (WD_FAULT("tree.slow-upsert"))
+		sched_yield();
 	memcpy(node.key, key, key_len);
 	if (!is_new && child.is_dir != is_dir) {
 		child_remove(m, dir, name, &child);
@@ -110,6 +114,15 @@ void tree_upsert(struct dataset *ds, uint64_t dir, const char *name, const char 
 	else
 		child_save(m, dir, name, &child);
 	*ret_child = child;
+}
+
+void tree_upsert(struct dataset *ds, uint64_t dir, const char *name, const char *key, size_t key_len,
+	bool is_dir, const struct version *version, uint64_t list_id, int64_t now_ms,
+	struct child *ret_child)
+{
+	wd_lock(&ds->children);
+	upsert_locked(ds, dir, name, key, key_len, is_dir, version, list_id, now_ms, ret_child);
+	wd_unlock(&ds->children);
 }
 
 static void leave_out(struct listing *l, const char *why, const char *key, size_t key_len)
@@ -264,8 +277,10 @@ static int sweep_dir(struct listing *l, uint64_t dir)
 		for (unsigned i = 0; i < s->count; i++) {
 			struct child child;
 
+			wd_lock(&l->ds->children);
 			if (child_load(m, dir, s->names[i], &child) == 0 && child.list_id < l->id)
 				child_remove(m, dir, s->names[i], &child);
+			wd_unlock(&l->ds->children);
 		}
 	} while (!s->is_end && s->count == SWEEP_BATCH);
 

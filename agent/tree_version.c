@@ -78,10 +78,12 @@ void tree_expire(struct dataset *ds, uint64_t id)
 
 	if (node_load(ds->tree->meta, id, &node, &links) < 0 || node.is_dir)
 		return;
-	if (child_load(ds->tree->meta, links.parent, base_name(&node), &child) < 0 || child.node != id)
-		return;
-	child.checked_ms = 0;
-	child_save(ds->tree->meta, links.parent, base_name(&node), &child);
+	wd_lock(&ds->children);
+	if (child_load(ds->tree->meta, links.parent, base_name(&node), &child) == 0 && child.node == id) {
+		child.checked_ms = 0;
+		child_save(ds->tree->meta, links.parent, base_name(&node), &child);
+	}
+	wd_unlock(&ds->children);
 }
 
 void tree_object_id(const struct dataset *ds, const struct node *node, struct object_id *ret_id)

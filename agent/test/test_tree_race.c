@@ -11,6 +11,8 @@
 
 #include "agent/test/http_origin.h"
 #include "agent/tree.h"
+#include "agent/tree_internal.h"
+#include "common/fault.h"
 
 #define FOREVER 3600000
 #define PAGE "/bkt/?encoding-type=url&list-type=2&max-keys=1000&prefix="
@@ -192,6 +194,42 @@ static void listing_that_fails_in_the_middle_removes_nothing(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
+#define UPSERTS 2000
+
+/* Each draws an id, writes the name down with it, and must find it with that one or a later. */
+static void *stamp(void *arg)
+{
+	struct setup *s = arg;
+	uintptr_t lost = 0;
+
+	for (int i = 0; i < UPSERTS; i++) {
+		uint64_t id = meta_next_id(s->meta);
+		struct child child;
+
+		tree_upsert(s->ds, s->ds->root, "d", "d/", 2, true, NULL, id, tree_now_ms(), &child);
+		usleep(1); /* the others finish what they began */
+		lost += child_load(s->meta, s->ds->root, "d", &child) < 0 || child.list_id < id;
+	}
+	return (void *)lost;
+}
+
+/* A stamp that goes down makes a listing that saw the name remove it. */
+static void no_stamp_goes_down(void **state)
+{
+	struct setup *s = *state;
+	pthread_t threads[4];
+	void *lost;
+
+	wd_fault_arm("tree.slow-upsert=0");
+	for (int i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, stamp, s);
+	for (int i = 0; i < 4; i++) {
+		pthread_join(threads[i], &lost);
+		assert_int_equal((uintptr_t)lost, 0);
+	}
+	wd_fault_arm(NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -199,6 +237,7 @@ int main(void)
 		TEST(name_that_appears_during_a_listing_stays),
 		TEST(late_no_does_not_remove_what_a_listing_has_seen_since),
 		TEST(listing_that_fails_in_the_middle_removes_nothing),
+		TEST(no_stamp_goes_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
