@@ -12,7 +12,9 @@
 
 static void an_agent_of_the_release_before_is_spoken_to_in_its_protocol(void **state)
 {
+	wd_lock(&fake.lock);
 	fake.version = WD_PROTO_OLDEST;
+	wd_unlock(&fake.lock);
 	do_mount("{}");
 	set_auto();
 	assert_reads_right(complete);
