@@ -186,6 +186,10 @@ static int agent_open(struct agent *a, struct wd_err *err)
 	if (mkdir(s->run_dir, 0755) < 0 && errno != EEXIST)
 		return wd_err_sys(err, errno, "create run directory '%s'", s->run_dir);
 	origins_set_stall_timeout(s->stall_timeout);
+	rc = origin_policy_new(s, &a->policy, err);
+	if (rc < 0)
+		return rc;
+	origins_set_policy(a->policy);
 	rc = server_program_load(s, &a->server_program, err);
 	if (rc < 0)
 		return rc;
@@ -237,6 +241,8 @@ static void agent_close(struct agent *a)
 	tree_free(a->tree);
 	meta_close(a->meta);
 	server_program_free(a->server_program);
+	origins_set_policy(NULL);
+	origin_policy_free(a->policy);
 }
 
 static void tell_ready(int fd)

@@ -13,6 +13,7 @@
 #include "agent/jobs.h"
 #include "agent/keeper_link.h"
 #include "agent/meta.h"
+#include "agent/origin_policy.h"
 #include "agent/settings.h"
 #include "agent/store.h"
 #include "agent/tree.h"
@@ -25,6 +26,7 @@ struct server_program;
 
 struct agent {
 	const struct settings *settings;
+	struct origin_policy *policy;
 	struct meta *meta;
 	struct store *store;
 	struct tree *tree;

@@ -17,6 +17,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "agent/settings.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 
@@ -28,13 +29,29 @@ static struct {
 	struct wd_cond stopped; /* or a breaker has closed */
 	unsigned closings WD_GUARDED_BY(lock);
 	_Atomic bool is_stopping;
+	const struct origin_policy *policy; /* of the agent */
+	struct origin_policy *default_policy;
 } client = {.once = PTHREAD_ONCE_INIT};
 
 static void client_init(void)
 {
+	struct settings s = {.kubernetes = "false", .blocked_addresses = ORIGIN_BLOCKED_ADDRESSES};
+
+	if (origin_policy_new(&s, &client.default_policy, NULL) < 0)
+		client.default_policy = NULL; /* without memory nothing is allowed */
 	curl_global_init(CURL_GLOBAL_ALL);
 	wd_mutex_init(&client.lock);
 	wd_cond_init(&client.stopped);
+}
+
+void http_client_set_policy(const struct origin_policy *policy)
+{
+	client.policy = policy;
+}
+
+const struct origin_policy *http_client_policy(void)
+{
+	return client.policy ? client.policy : client.default_policy;
 }
 
 void http_client_start(void)

@@ -13,6 +13,7 @@
 #include "agent/http_range.h"
 #include "agent/origin_health.h"
 #include "agent/origin_impl.h"
+#include "agent/origin_policy.h"
 #include "agent/retry.h"
 #include "common/lock.h"
 
@@ -69,8 +70,10 @@ struct http_try {
 	char *redirect;		 /* where a redirect points to, or NULL */
 	unsigned hops;
 	bool is_foreign;    /* redirected to another authority: no credentials */
-	bool is_other_host; /* ... even to another host: no inward addresses */
-	bool is_refused_address;
+	bool is_other_host; /* ... even to another host: no loopback addresses either */
+	bool is_refused_address; /* there was no address that connections may go to */
+	bool has_socket;
+	char why_refused[200];
 	bool is_get; /* for bytes of a known object: its absence is a fault */
 	struct http_answer answer;
 	char error_body[HTTP_ERROR_BODY];
@@ -128,6 +131,11 @@ int http_call(struct http_site *s, struct http_call *call, struct wd_err *err);
 /* For origin_check(): a host that has no name is -ENOENT, one that does not answer gets a remedy.
  */
 int http_check_result(int rc, struct wd_err *err);
+
+/* Which addresses tries may connect to (borrowed; set before there are tries). NULL: as a machine outside
+ * Kubernetes has it by default. */
+void http_client_set_policy(const struct origin_policy *policy);
+const struct origin_policy *http_client_policy(void);
 
 /* Process-wide set-up, idempotent. */
 void http_client_start(void);

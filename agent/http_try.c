@@ -4,8 +4,8 @@
  *
  * Every try is set up from nothing (options of the one before are reset), follows no redirect by
  * itself and asks for identity encoding. Redirects are checked here: at most four, http(s) only,
- * never from https to http, never towards a loopback or link-local address of another host, and
- * never with the Authorization header to another authority.
+ * never from https to http, and never with the Authorization header to another authority. Which addresses
+ * may be reached at all is the operator's word (origin_policy.h), asked for each connection.
  *
  * Runs on transfer threads and on those of blocking calls; a try belongs to one thread.
  */
@@ -20,6 +20,8 @@
 #include <strings.h>
 #include <time.h>
 #include <openssl/x509_vfy.h>
+
+#include "agent/address_set.h"
 
 struct http_limits http_limits = {.connect_ms = 5000, .low_speed_s = 15};
 
@@ -77,38 +79,57 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg)
 	return size * n;
 }
 
-/* Addresses that only the machine itself, or its cloud's metadata service, has. */
-static bool is_inward_address(const char *ip)
+/* The policy's word on an address; a refusal is noted. */
+static bool may_reach(struct http_try *t, const struct in6_addr *address)
 {
-	struct in6_addr a6;
-	struct in_addr a4;
-	uint32_t v4;
+	char range[80], text[INET6_ADDRSTRLEN];
+	bool is_v4 = IN6_IS_ADDR_V4MAPPED(address);
 
-	if (inet_pton(AF_INET, ip, &a4) == 1) {
-		v4 = ntohl(a4.s_addr);
-	} else if (inet_pton(AF_INET6, ip, &a6) == 1) {
-		if (!IN6_IS_ADDR_V4MAPPED(&a6))
-			return IN6_IS_ADDR_LOOPBACK(&a6) || IN6_IS_ADDR_LINKLOCAL(&a6) ||
-			       IN6_IS_ADDR_UNSPECIFIED(&a6);
-		memcpy(&v4, &a6.s6_addr[12], 4);
-		v4 = ntohl(v4);
-	} else {
+	if (origin_policy_allows(http_client_policy(), address, t->is_other_host, range, sizeof(range)))
 		return true;
-	}
-	return v4 >> 24 == 127 || v4 >> 24 == 0 || v4 >> 16 == 0xa9fe;
+	if (!inet_ntop(is_v4 ? AF_INET : AF_INET6, is_v4 ? &address->s6_addr[12] : address->s6_addr, text,
+		    sizeof(text)))
+		text[0] = '\0';
+	snprintf(t->why_refused, sizeof(t->why_refused), "%s '%s' is refused by blocked-addresses (%s)",
+		t->hops > 0 ? "a redirect to" : "the address", text, range);
+	return false;
 }
 
+/* Every connection is made here: this is the address itself, whatever names and DNS say, now or later. */
+static curl_socket_t on_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
+{
+	struct http_try *t = arg;
+	struct in6_addr address;
+
+	(void)purpose;
+	if (!address_of(&a->addr, &address) || !may_reach(t, &address)) {
+		t->is_refused_address = true;
+		return CURL_SOCKET_BAD;
+	}
+	t->has_socket = true;
+	return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+}
+
+/* ... and here a connection is about to be used, maybe one that another request has made. */
 static int on_connected(void *arg, char *primary_ip, char *local_ip, int port, int local_port)
 {
 	struct http_try *t = arg;
+	struct in6_addr address;
 
 	(void)local_ip;
 	(void)port;
 	(void)local_port;
-	if (!t->is_other_host || !is_inward_address(primary_ip))
+	if (address_of_number(primary_ip, &address) && may_reach(t, &address))
 		return CURL_PREREQFUNC_OK;
 	t->is_refused_address = true;
+	t->has_socket = false;
 	return CURL_PREREQFUNC_ABORT;
+}
+
+/* True when the try failed because there was no other address. */
+static bool is_refused(const struct http_try *t)
+{
+	return t->is_refused_address && !t->has_socket;
 }
 
 static int set_headers(struct http_try *t, const char *const *extra)
@@ -132,7 +153,7 @@ int http_try_start(struct http_try *t, const struct http_request *r, const char 
 	http_answer_reset(&t->answer);
 	t->error_len = 0;
 	t->curl_text[0] = 0;
-	t->is_refused_address = false;
+	t->is_refused_address = t->has_socket = false;
 	t->fault = ORIGIN_FAULT_OTHER;
 	rc = t->site->prepare(t->site, r, &t->wire);
 	if (rc == 0)
@@ -147,6 +168,8 @@ int http_try_start(struct http_try *t, const struct http_request *r, const char 
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->curl_text);
 	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
 	curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_connected);
 	curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
 	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
@@ -202,6 +225,8 @@ static enum origin_fault curl_fault(const struct http_try *t, CURLcode rc)
 {
 	curl_off_t connected_us = 0;
 
+	if (is_refused(t))
+		return t->hops > 0 ? ORIGIN_FAULT_REDIRECT : ORIGIN_FAULT_DENIED;
 	switch (rc) {
 	case CURLE_COULDNT_RESOLVE_HOST:
 	case CURLE_COULDNT_RESOLVE_PROXY:
@@ -212,7 +237,7 @@ static enum origin_fault curl_fault(const struct http_try *t, CURLcode rc)
 		curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected_us);
 		return connected_us > 0 ? ORIGIN_FAULT_STALL : ORIGIN_FAULT_CONNECT;
 	case CURLE_ABORTED_BY_CALLBACK: /* the deadline */
-		return t->is_refused_address ? ORIGIN_FAULT_REDIRECT : ORIGIN_FAULT_STALL;
+		return ORIGIN_FAULT_STALL;
 	case CURLE_SSL_CONNECT_ERROR:
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CACERT_BADFILE:
@@ -264,6 +289,10 @@ static void explain_tls(const struct http_try *t, char *text, size_t cap)
 static enum http_verdict judge_curl(struct http_try *t, CURLcode rc, char *text, size_t cap)
 {
 	t->fault = curl_fault(t, rc);
+	if (is_refused(t)) {
+		snprintf(text, cap, "%s", t->why_refused);
+		return HTTP_ACCES;
+	}
 	snprintf(text, cap, "%s", t->curl_text[0] ? t->curl_text : curl_easy_strerror(rc));
 	switch (rc) {
 	case CURLE_PEER_FAILED_VERIFICATION:
@@ -279,14 +308,8 @@ static enum http_verdict judge_curl(struct http_try *t, CURLcode rc, char *text,
 	case CURLE_LOGIN_DENIED:
 		return HTTP_FATAL;
 	case CURLE_ABORTED_BY_CALLBACK:
-		if (!t->is_refused_address) {
-			snprintf(text, cap, "no whole answer came in time");
-			return HTTP_RETRY;
-		}
-		snprintf(text, cap,
-			"a redirect to an address of this machine or its "
-			"cloud's metadata service is refused");
-		return HTTP_FATAL;
+		snprintf(text, cap, "no whole answer came in time");
+		return HTTP_RETRY;
 	default:
 		return HTTP_RETRY;
 	}

@@ -159,6 +159,11 @@ static int run(int argc, char **argv, struct settings *s)
 			return fail(2, &err);
 	}
 	if (is_check) {
+		struct origin_policy *policy;
+
+		if (origin_policy_new(s, &policy, &err) < 0)
+			return fail(2, &err);
+		origin_policy_free(policy);
 		puts("ok");
 		return 0;
 	}

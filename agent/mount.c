@@ -82,10 +82,12 @@ static int open_dataset(struct agent *a, struct mount *mnt, bool is_again, struc
 	char place[1400], identity[256];
 	int rc;
 
-	if (!a->settings->file_origins && strncmp(mnt->options->url, "file:", 5) == 0)
-		return wd_err_set(err, EACCES,
-			"mount '%s': file: URLs are off here: set file-origins in the agent's configuration",
-			mnt->options->url);
+	/* a mount that stands is not ended by a change of the settings */
+	rc = origin_policy_check(a->policy, mnt->options->url, mnt->options->endpoint, err);
+	if (rc < 0 && (rc != -EACCES || !is_again))
+		return rc;
+	if (rc < 0)
+		wd_warn("the mount on '%s' stays until it is unmounted: %s", mnt->target, err->msg);
 	mount_options_origin(mnt->options, a->settings, &options);
 	rc = origin_open(mnt->options->url, &options, &origin, err);
 	if (rc < 0)

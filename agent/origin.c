@@ -89,6 +89,11 @@ void origins_set_stall_timeout(int64_t timeout_ms)
 	http_limits.low_speed_s = timeout_ms > 1000 ? (long)((timeout_ms + 999) / 1000) : 1;
 }
 
+void origins_set_policy(const struct origin_policy *policy)
+{
+	http_client_set_policy(policy);
+}
+
 void origins_interrupt(void)
 {
 	http_client_stop();

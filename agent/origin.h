@@ -139,6 +139,10 @@ extern struct origin_stats origin_stats; /* of the whole process */
 int origins_start(unsigned threads, unsigned max_transfers, struct wd_err *err);
 /* After how long without data a transfer is broken off and tried again; whole seconds, default 15. */
 void origins_set_stall_timeout(int64_t timeout_ms);
+/* Which addresses requests may go to (origin_policy.h); borrowed, set before the first origin is opened. NULL:
+ * as a machine outside Kubernetes has it by default. */
+struct origin_policy;
+void origins_set_policy(const struct origin_policy *policy);
 /* The blocking calls that this thread makes next count their deadline from since_ns, when the reader
  * began to wait, until one of them succeeds. 0: from the call. */
 void origin_waiting_since(int64_t since_ns);

@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include "agent/origin_policy.h"
+
 #define KIB 1024LL
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
@@ -56,8 +58,18 @@ const struct wd_config_key settings_keys[] = {
 		"transfers under way at once; more wait, readers first"},
 	{"metadata-workers", WD_CONFIG_INT, AT(metadata_workers), 1, 256, "32",
 		"listings and lookups under way at the origins at once"},
-	{"file-origins", WD_CONFIG_BOOL, AT(file_origins), 0, 0, "true",
-		"whether mounts may name file: URLs"},
+	{"kubernetes", WD_CONFIG_STRING, AT(kubernetes), 0, 0, "auto",
+		"whether mounts here come from people who do not own the machine: true, false, or auto (in a pod). "
+		"If so, file: URLs must be listed in allowed-origins, and loopback addresses are blocked"},
+	{"allowed-origins", WD_CONFIG_LIST, AT(allowed_origins), 0, 0, "",
+		"the origins that mounts may name: globs such as s3://data-*, https://*.example.com/public, "
+		"file:///srv, each with what is below it; an endpoint must be listed, too. Empty: all, but see "
+		"kubernetes for file: URLs"},
+	{"blocked-addresses", WD_CONFIG_LIST, AT(blocked_addresses), 0, 0, ORIGIN_BLOCKED_ADDRESSES,
+		"ranges of addresses that no request is sent to, whatever name or redirect leads there; "
+		"addresses that are embedded in IPv6 ones (mapped, NAT64, 6to4) count as well"},
+	{"allowed-addresses", WD_CONFIG_LIST, AT(allowed_addresses), 0, 0, "",
+		"ranges of addresses to which requests are sent although they are blocked"},
 	{"server-program", WD_CONFIG_STRING, AT(server_program), 0, 0, "",
 		"the warpdrive-fuse that this agent's keeper is to run; empty: the one beside the agent; "
 		"none: the keeper's own"},

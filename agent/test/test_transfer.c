@@ -407,8 +407,8 @@ static void redirects_elsewhere_are_refused(void **state)
 	/* another name of this machine: an address that only the machine has */
 	snprintf(to, sizeof(to), "http://localhost:%d/d/f", s->server->port);
 	http_origin_fail(s->server, FAULT_REDIRECT, 302, to);
-	assert_int_equal(fetch(s, 0, 100, &err), -EIO);
-	assert_says(err, "address of this machine");
+	assert_int_equal(fetch(s, 0, 100, &err), -EACCES);
+	assert_says(err, "blocked-addresses");
 	http_origin_fail(s->server, FAULT_REDIRECT, 302, "http://user:pw@127.0.0.1/f");
 	assert_int_equal(fetch(s, 0, 100, &err), -EIO);
 	assert_null(strstr(err.msg, "pw"));
