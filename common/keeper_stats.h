@@ -16,7 +16,8 @@
 	S(watchdog_kills, "FUSE servers ended because they answered nothing")                      \
 	S(upgrades, "Mounts handed over to another server program")                                \
 	S(upgrades_refused, "Server programs that could not take over, or were given up again")    \
-	S(give_ups, "Connections aborted because no FUSE server could be brought up")
+	S(give_ups, "Connections aborted because no FUSE server could be brought up")              \
+	S(stopped_kills, "FUSE servers ended because they were stopped (SIGSTOP) and not continued")
 
 enum wd_keeper_stat {
 #define S(name, help) WD_KEEPER_##name,

@@ -39,6 +39,7 @@
 #define LISTEN_AGAIN_NS 20000000
 #define LISTEN_TRIES 50
 #define DEFAULT_SERVER_TIMEOUT "30s"
+#define DEFAULT_STOPPED_TIMEOUT "100ms"
 #define DEFAULT_GIVE_UP "5m"
 
 int source_watch(struct keeper *k, struct source *source, int fd,
@@ -78,6 +79,10 @@ static void on_signal(struct keeper *k, struct source *source)
 
 	if (read(source->fd, &info, sizeof(info)) != sizeof(info))
 		return;
+	if (info.ssi_signo == SIGCHLD) {
+		watch_children(k);
+		return;
+	}
 	wd_info("stopping (signal %u)", info.ssi_signo);
 	k->is_stopping = true;
 	mounts_stop(k, false);
@@ -185,6 +190,7 @@ static int watch_signals(struct keeper *k, struct wd_err *err)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -254,9 +260,13 @@ static void usage(FILE *out)
 		     "  --server-uid N      uid and gid of the servers (default 65534)\n"
 		     "  --read-ahead SIZE   of every mount, e.g. 4MiB (default " DEFAULT_READ_AHEAD
 		     "; 0: the kernel's)\n"
-		     "  --server-timeout T  a server that answers nothing for so long is replaced\n"
-		     "                      (default " DEFAULT_SERVER_TIMEOUT
-		     "; 0: never)\n"
+		     "  --server-timeout T  a server that answers nothing for so long is replaced; the time\n"
+		     "                      doubles, up to 2m, for each in a row (default " DEFAULT_SERVER_TIMEOUT
+		     ";\n"
+		     "                      0: never)\n"
+		     "  --stopped-timeout T a server that is stopped (SIGSTOP) for so long is replaced\n"
+		     "                      (default " DEFAULT_STOPPED_TIMEOUT
+		     "; 0: --server-timeout alone counts)\n"
 		     "  --give-up T         abort the connection of a mount, so that its readers get\n"
 		     "                      errors, when no server can be brought up for so long\n"
 		     "                      (default " DEFAULT_GIVE_UP
@@ -314,6 +324,7 @@ static int parse(int argc, char **argv, struct keeper *k, int *ret_ready_fd)
 		{"server-uid", required_argument, NULL, 'u'},
 		{"read-ahead", required_argument, NULL, 'a'},
 		{"server-timeout", required_argument, NULL, 't'},
+		{"stopped-timeout", required_argument, NULL, 'p'},
 		{"give-up", required_argument, NULL, 'g'},
 		{"no-resend", no_argument, NULL, 'n'},
 		{"exit-when-idle", no_argument, NULL, 'i'},
@@ -347,6 +358,11 @@ static int parse(int argc, char **argv, struct keeper *k, int *ret_ready_fd)
 		case 't':
 			if (!parse_span(optarg, &k->server_timeout_ns))
 				return bad_usage("--server-timeout takes a time like 30s, not",
+					optarg);
+			break;
+		case 'p':
+			if (!parse_span(optarg, &k->stopped_timeout_ns))
+				return bad_usage("--stopped-timeout takes a time like 200ms, not",
 					optarg);
 			break;
 		case 'g':
@@ -391,6 +407,7 @@ int main(int argc, char **argv)
 	k->listener.fd = k->signals.fd = k->timer.fd = k->inotify.fd = k->agent.fd = -1;
 	wd_parse_size(DEFAULT_READ_AHEAD, &k->read_ahead);
 	parse_span(DEFAULT_SERVER_TIMEOUT, &k->server_timeout_ns);
+	parse_span(DEFAULT_STOPPED_TIMEOUT, &k->stopped_timeout_ns);
 	parse_span(DEFAULT_GIVE_UP, &k->give_up_ns);
 	k->server_path = default_server();
 	wd_log_init("keeper");

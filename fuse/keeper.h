@@ -13,7 +13,7 @@
  *	keeper_adopt.c     mounts of a keeper that is gone, and their servers
  *	keeper_record.c    files that say which mounts are held, and the dead ones cleaned up
  *	keeper_server.c    one server of a mount: started, watched, replaced
- *	keeper_watch.c     servers that hang
+ *	keeper_watch.c     servers that are stopped or hang
  *	keeper_program.c   which program serves a mount; upgrades
  *	keeper_spawn.c, keeper_kernel.c, keeper_init.c   without state
  */
@@ -111,8 +111,10 @@ struct mount {
 	uint32_t server_version; /* of the protocol, from READY on */
 	/* keeper_watch.c */
 	bool is_hung; /* and is being killed for it */
-	int64_t alive_at_ns, ping_at_ns;
+	int64_t watched_at_ns, alive_at_ns, ping_at_ns;
+	int64_t stopped_at_ns; /* 0: it runs */
 	unsigned pings_unanswered;
+	unsigned hangs; /* servers that hung, in a row */
 	/* keeper_program.c; programs may be NULL */
 	struct program *program; /* what the server runs */
 	struct program *refused; /* not to be tried here */
@@ -156,7 +158,7 @@ struct keeper {
 	const char *run_dir, *server_path;
 	uid_t server_uid;
 	int64_t read_ahead;
-	int64_t server_timeout_ns; /* 0: none */
+	int64_t server_timeout_ns, stopped_timeout_ns; /* 0: none */
 	int64_t give_up_ns;
 	bool is_resend_off;
 	bool is_exit_when_idle;
@@ -287,7 +289,11 @@ bool standby_take_over(struct keeper *k, struct mount *m);
 /* A server was started, or got its GO. */
 void watch_start(struct keeper *k, struct mount *m);
 /* It answered a PING. */
-void watch_pong(struct mount *m);
+void watch_pong(struct keeper *k, struct mount *m);
+/* A SIGCHLD came: children were stopped or continued, or died, which is no news here. */
+void watch_children(struct keeper *k);
+/* After how long without an answer the server of the moment is killed; 0: never. */
+int64_t watch_hang_timeout(const struct keeper *k, const struct mount *m);
 void watch_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next);
 
 /* ---- keeper_agent.c ---- */

@@ -42,7 +42,7 @@ static void on_control(struct keeper *k, struct source *source)
 	if (rc > 0) {
 		wd_msg_close_fds(&k->in);
 		if (k->in.type == (WD_MSG_PING | WD_MSG_REPLY) && k->in.len == 0 && m->is_ready) {
-			watch_pong(m);
+			watch_pong(k, m);
 			return;
 		}
 		if (k->in.type == WD_MSG_READY && !m->is_ready && server_ready_version(&k->in)) {

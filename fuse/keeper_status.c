@@ -39,17 +39,18 @@ static void put_string(FILE *f, const char *s)
 	fputc('"', f);
 }
 
-static void put_mount(FILE *f, const struct mount *m)
+static void put_mount(FILE *f, const struct keeper *k, const struct mount *m)
 {
 	fprintf(f, "{\"id\":%llu,\"target\":", (unsigned long long)m->id);
 	put_string(f, m->target);
 	fprintf(f, ",\"dataset\":");
 	put_string(f, m->dataset ? m->dataset : "");
 	fprintf(f,
-		",\"state\":\"%s\",\"server_pid\":%d,\"restarts\":%u,\"backing_ids\":%u,"
-		"\"device\":\"%u:%u\",\"program\":\"%.12s\"}",
-		state_names[m->state], (int)m->pid, m->restarts, m->backings, m->major, m->minor,
-		m->program ? m->program->id : "");
+		",\"state\":\"%s\",\"server_pid\":%d,\"server_is_stopped\":%s,\"server_timeout_ms\":%lld,"
+		"\"restarts\":%u,\"backing_ids\":%u,\"device\":\"%u:%u\",\"program\":\"%.12s\"}",
+		state_names[m->state], (int)m->pid, m->stopped_at_ns ? "true" : "false",
+		(long long)(watch_hang_timeout(k, m) / 1000000), m->restarts, m->backings, m->major,
+		m->minor, m->program ? m->program->id : "");
 }
 
 static void put_counters(FILE *f, const struct keeper *k)
@@ -86,7 +87,7 @@ int status_memfd(const struct keeper *k, struct wd_err *err)
 	put_counters(f, k);
 	fprintf(f, ",\"mounts\":[");
 	for (const struct mount *m = k->mounts; m; m = m->next) {
-		put_mount(f, m);
+		put_mount(f, k, m);
 		if (m->next)
 			fputc(',', f);
 	}

@@ -43,6 +43,7 @@
 #define FD_ASIDE 16    /* where the real fuse fd waits during the replay */
 #define IDLE_SECONDS 1 /* without a request, until memory is given back */
 #define FDS_KEPT 64    /* descriptors that are not for cache files */
+#define SLOW_MS 1500   /* fault point server.slow */
 
 struct server server;
 
@@ -363,6 +364,8 @@ static void wait_for_go(struct wd_msg *m)
 	if (WD_FAULT("server.mute"))
 		for (;;)
 			poll(NULL, 0, -1);
+	if (WD_FAULT("server.slow"))
+		poll(NULL, 0, SLOW_MS); /* a machine under load */
 	wd_msg_start(m, WD_MSG_READY, 0);
 	if (is_ping_known)
 		wd_put_u32(m, WD_PROTO_VERSION);

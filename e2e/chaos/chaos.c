@@ -198,10 +198,6 @@ static void add_options(struct chaos *c)
 		chaos_mount_option(c, "no-passthrough");
 	if (o->has_no_resend)
 		chaos_keeper_argument(c, "--no-resend");
-	if (o->is_stop) {
-		chaos_keeper_argument(c, "--server-timeout");
-		chaos_keeper_argument(c, "1s");
-	}
 }
 
 static int set_up(struct chaos *c, struct wd_err *err)
