@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The Controller service for datasets. A volume is a name for what its class (or claim) says: nothing
- * is made and nothing is deleted at the origin. The id is derived from the name alone, so that a call
- * that is repeated, also by the other replica, gives the same volume.
+ * The Controller service. A volume is a name for a place in object storage: nothing is made there
+ * and nothing is deleted. What the place is follows from the class and the claim (provision.h), what the
+ * volume is from its id (volume_id.h), so that a call that is repeated, also by another replica, gives the
+ * same volume, and the controller keeps no state.
  *
- * A name that comes again with another size is a mistake and refused, as far as this process remembers
- * (the last CREATED_MAX names): a dataset's size is not chosen by anyone, so nothing depends on it.
+ * A name that comes again with another size or place is a mistake and refused, as far as this process
+ * remembers (the last CREATED_MAX names); nothing depends on that memory.
  */
 #include <string.h>
 #include <xxhash.h>
@@ -13,52 +14,33 @@
 #include "common/lock.h"
 #include "csi/csi.pb-c.h"
 #include "csi/driver.h"
+#include "csi/provision.h"
 #include "csi/volume.h"
+#include "csi/volume_id.h"
 
-#define ID_PREFIX "wd-"
-#define NAME_KEPT 92 /* bytes of a long name that its id begins with, before the hash of all of it */
 #define CREATED_MAX 1024
+#define PVC_NAME "csi.storage.k8s.io/pvc/name"
+#define PVC_NAMESPACE "csi.storage.k8s.io/pvc/namespace"
+#define PV_UID_LEN 36 /* of the name "pvc-<uid>" that the provisioner gives by default */
 
 static struct {
 	struct wd_mutex lock;
 	struct created {
-		uint64_t name; /* hash; 0: unused */
+		uint64_t name, id; /* hashes; 0: unused */
 		int64_t required_bytes, limit_bytes;
 	} list[CREATED_MAX];
 	unsigned next; /* the one to be overwritten */
 } created = {.lock = WD_MUTEX_INIT};
 
-/* ---- capabilities of a request ---- */
-
-static enum rpc_code check_capabilities(
-	struct rpc_call *call, size_t n, Csi__V1__VolumeCapability *const *list)
+static uint64_t hash(const char *text)
 {
-	enum rpc_code code = RPC_OK;
-
-	if (n == 0)
-		return rpc_fail(call, RPC_INVALID_ARGUMENT, "volume_capabilities: empty");
-	for (size_t i = 0; i < n && code == RPC_OK; i++)
-		code = volume_check_capability(call, list[i]);
-	return code;
+	return XXH3_64bits(text, strlen(text)) | 1;
 }
 
-/* ---- the methods ---- */
-
-static char *make_id(struct rpc_call *call, const char *name)
+/* False when the name is remembered with another size or id. */
+static bool remember(const char *name, const char *id, const Csi__V1__CapacityRange *range)
 {
-	XXH128_hash_t h;
-
-	if (strlen(ID_PREFIX) + strlen(name) <= VOLUME_ID_MAX)
-		return arena_printf(call->arena, ID_PREFIX "%s", name);
-	h = XXH3_128bits(name, strlen(name));
-	return arena_printf(call->arena, ID_PREFIX "%.*s-%016llx%016llx", NAME_KEPT, name,
-		(unsigned long long)h.high64, (unsigned long long)h.low64);
-}
-
-/* False when the name is remembered with another size. */
-static bool remember(const char *name, const Csi__V1__CapacityRange *range)
-{
-	struct created c = {XXH3_64bits(name, strlen(name)) | 1, range ? range->required_bytes : 0,
+	struct created c = {hash(name), hash(id), range ? range->required_bytes : 0,
 		range ? range->limit_bytes : 0};
 	bool is_new = true, is_same = true;
 
@@ -67,7 +49,8 @@ static bool remember(const char *name, const Csi__V1__CapacityRange *range)
 		if (created.list[i].name != c.name)
 			continue;
 		is_new = false;
-		is_same = created.list[i].required_bytes == c.required_bytes &&
+		is_same = created.list[i].id == c.id &&
+			  created.list[i].required_bytes == c.required_bytes &&
 			  created.list[i].limit_bytes == c.limit_bytes;
 	}
 	if (is_new)
@@ -76,45 +59,161 @@ static bool remember(const char *name, const Csi__V1__CapacityRange *range)
 	return is_same;
 }
 
+static void forget(const char *id)
+{
+	uint64_t h = hash(id);
+
+	wd_lock(&created.lock);
+	for (size_t i = 0; i < CREATED_MAX; i++)
+		if (created.list[i].id == h)
+			created.list[i] = (struct created){0};
+	wd_unlock(&created.lock);
+}
+
+/* ---- capabilities of a request ---- */
+
+static enum rpc_code check_capabilities(struct rpc_call *call, bool is_scratch, size_t n,
+	Csi__V1__VolumeCapability *const *list)
+{
+	enum rpc_code code = RPC_OK;
+
+	if (n == 0)
+		return rpc_fail(call, RPC_INVALID_ARGUMENT, "volume_capabilities: empty");
+	for (size_t i = 0; i < n && code == RPC_OK; i++) {
+		code = volume_check_capability(call, list[i]);
+		if (code == RPC_OK)
+			code = volume_check_mode(call, is_scratch, list[i]);
+	}
+	return code;
+}
+
+/* ---- making and deleting ---- */
+
+/* The claim that the volume is for; *ret_claim is NULL where the request names none. */
+static enum rpc_code find_claim(struct rpc_call *call, const Csi__V1__CreateVolumeRequest *in,
+	const struct claim **ret_claim)
+{
+	struct map parameters = MAP(in, parameters);
+	const char *name = map_get(parameters, PVC_NAME), *namespace = map_get(parameters, PVC_NAMESPACE);
+	const struct driver *d = call->arg;
+	struct claim *claim = name ? arena_alloc(call->arena, sizeof(*claim)) : NULL;
+	enum rpc_code code;
+
+	*ret_claim = NULL;
+	if (!name && !namespace)
+		return RPC_OK;
+	if (name && !claim)
+		return rpc_fail(call, RPC_RESOURCE_EXHAUSTED, "out of memory");
+	code = claim_get(call, &d->kube, namespace ? namespace : "", name ? name : "", claim);
+	if (code != RPC_OK)
+		return code;
+	/* a claim that was deleted and made anew meanwhile is another one */
+	if (strncmp(in->name, "pvc-", 4) == 0 && strlen(in->name) == 4 + PV_UID_LEN &&
+		strlen(claim->uid) == PV_UID_LEN && strcmp(in->name + 4, claim->uid) != 0)
+		return rpc_fail(call, RPC_ABORTED, "claim '%s/%s' is not the one that '%.128s' is for",
+			claim->namespace, claim->name, in->name);
+	*ret_claim = claim;
+	return RPC_OK;
+}
+
+static enum rpc_code make_volume(struct rpc_call *call, const char *id, struct map context,
+	const Csi__V1__CapacityRange *range, Csi__V1__Volume **ret_volume)
+{
+	Csi__V1__Volume *volume = arena_alloc(call->arena, sizeof(*volume));
+
+	if (!volume || !id)
+		return rpc_fail(call, RPC_RESOURCE_EXHAUSTED, "out of memory");
+	csi__v1__volume__init(volume);
+	volume->volume_id = (char *)id;
+	volume->capacity_bytes = range ? range->required_bytes : 0;
+	volume->n_volume_context = context.n;
+	volume->volume_context = (Csi__V1__Volume__VolumeContextEntry **)(void *)context.entries;
+	*ret_volume = volume;
+	return RPC_OK;
+}
+
 static enum rpc_code create_volume(struct rpc_call *call, const void *request, void *response)
 {
 	const Csi__V1__CreateVolumeRequest *in = request;
 	Csi__V1__CreateVolumeResponse *out = response;
-	Csi__V1__Volume *volume = arena_alloc(call->arena, sizeof(*volume));
-	struct map parameters = MAP(in, parameters);
+	struct map parameters = MAP(in, parameters), context;
+	const struct claim *claim;
 	enum rpc_code code = volume_check_id(call, "name", in->name);
 
 	if (code == RPC_OK)
-		code = check_capabilities(call, in->n_volume_capabilities, in->volume_capabilities);
+		code = volume_check_parameters(call, parameters);
+	if (code == RPC_OK)
+		code = check_capabilities(call, volume_is_scratch(parameters), in->n_volume_capabilities,
+			in->volume_capabilities);
 	if (code == RPC_OK && in->volume_content_source)
 		code = rpc_fail(call, RPC_INVALID_ARGUMENT, "volume_content_source: not supported");
 	if (code == RPC_OK)
-		code = volume_check_context(call, "parameters", parameters);
-	if (code != RPC_OK)
-		return code;
-	if (!remember(in->name, in->capacity_range))
-		return rpc_fail(call, RPC_ALREADY_EXISTS, "name: '%.128s' exists with another size", in->name);
-	if (!volume)
-		return rpc_fail(call, RPC_RESOURCE_EXHAUSTED, "out of memory");
-	csi__v1__volume__init(volume);
-	volume->volume_id = make_id(call, in->name);
-	if (!volume->volume_id)
-		return rpc_fail(call, RPC_RESOURCE_EXHAUSTED, "out of memory");
-	volume->capacity_bytes = in->capacity_range ? in->capacity_range->required_bytes : 0;
-	volume->n_volume_context = in->n_parameters;
-	volume->volume_context = (Csi__V1__Volume__VolumeContextEntry **)(void *)in->parameters;
-	for (size_t i = 0; i < in->n_parameters; i++) /* entries of all maps look alike */
-		in->parameters[i]->base.descriptor = &csi__v1__volume__volume_context_entry__descriptor;
-	out->volume = volume;
-	return RPC_OK;
+		code = find_claim(call, in, &claim);
+	if (code == RPC_OK)
+		code = provision(call, parameters, claim, &context);
+	if (code == RPC_OK)
+		code = make_volume(call, volume_id_make(call, in->name, context), context, in->capacity_range,
+			&out->volume);
+	if (code == RPC_OK && !remember(in->name, out->volume->volume_id, in->capacity_range))
+		code = rpc_fail(call, RPC_ALREADY_EXISTS,
+			"name: '%.128s' exists with another size or other parameters", in->name);
+	return code;
 }
 
 static enum rpc_code delete_volume(struct rpc_call *call, const void *request, void *response)
 {
 	const Csi__V1__DeleteVolumeRequest *in = request;
 
+	if (!*in->volume_id)
+		return rpc_fail(call, RPC_INVALID_ARGUMENT, "volume_id: missing");
 	/* an id that this driver can never have made names nothing: it is deleted already */
-	return *in->volume_id ? RPC_OK : rpc_fail(call, RPC_INVALID_ARGUMENT, "volume_id: missing");
+	forget(in->volume_id);
+	return RPC_OK;
+}
+
+/* ---- questions ---- */
+
+static enum rpc_code check_id(struct rpc_call *call, const char *text, struct volume_id *ret_id)
+{
+	if (!*text)
+		return rpc_fail(call, RPC_INVALID_ARGUMENT, "volume_id: missing");
+	if (!volume_id_parse(text, ret_id))
+		return rpc_fail(call, RPC_NOT_FOUND, "volume_id: '%.128s' is no volume of this driver", text);
+	return RPC_OK;
+}
+
+static enum rpc_code get_volume(struct rpc_call *call, const void *request, void *response)
+{
+	const Csi__V1__ControllerGetVolumeRequest *in = request;
+	Csi__V1__ControllerGetVolumeResponse *out = response;
+	struct volume_id id;
+	enum rpc_code code = check_id(call, in->volume_id, &id);
+
+	if (code == RPC_OK)
+		code = make_volume(call, in->volume_id, (struct map){0}, NULL, &out->volume);
+	out->status = arena_alloc(call->arena, sizeof(*out->status));
+	if (code == RPC_OK && !out->status)
+		code = rpc_fail(call, RPC_RESOURCE_EXHAUSTED, "out of memory");
+	if (out->status)
+		csi__v1__controller_get_volume_response__volume_status__init(out->status);
+	return code;
+}
+
+/* RPC_OK when the volume is what the request says. */
+static enum rpc_code check_claims(struct rpc_call *call,
+	const Csi__V1__ValidateVolumeCapabilitiesRequest *in, const struct volume_id *id)
+{
+	struct map context = MAP(in, volume_context), parameters = MAP(in, parameters);
+	enum rpc_code code = volume_check_context(call, "volume_context", context);
+
+	if (code == RPC_OK)
+		code = volume_check_parameters(call, parameters);
+	if (code == RPC_OK)
+		code = check_capabilities(
+			call, id->is_scratch, in->n_volume_capabilities, in->volume_capabilities);
+	if (code == RPC_OK && map_get(context, "url") && volume_id_digest(context) != id->digest)
+		code = rpc_fail(call, RPC_INVALID_ARGUMENT, "volume_context: not the one of this volume");
+	return code;
 }
 
 static enum rpc_code validate(struct rpc_call *call, const void *request, void *response)
@@ -123,16 +222,15 @@ static enum rpc_code validate(struct rpc_call *call, const void *request, void *
 	Csi__V1__ValidateVolumeCapabilitiesResponse *out = response;
 	Csi__V1__ValidateVolumeCapabilitiesResponse__Confirmed *confirmed =
 		arena_alloc(call->arena, sizeof(*confirmed));
+	struct volume_id id;
 	enum rpc_code code;
 
-	if (!*in->volume_id)
-		return rpc_fail(call, RPC_INVALID_ARGUMENT, "volume_id: missing");
-	if (in->n_volume_capabilities == 0)
+	if (*in->volume_id && in->n_volume_capabilities == 0)
 		return rpc_fail(call, RPC_INVALID_ARGUMENT, "volume_capabilities: empty");
-	if (strncmp(in->volume_id, ID_PREFIX, strlen(ID_PREFIX)) != 0)
-		return rpc_fail(call, RPC_NOT_FOUND, "volume_id: '%.128s' is no volume of this driver", in->volume_id);
-	code = check_capabilities(call, in->n_volume_capabilities, in->volume_capabilities);
-	if (code != RPC_OK) { /* a "no" is an answer, not an error */
+	code = check_id(call, in->volume_id, &id);
+	if (code != RPC_OK)
+		return code;
+	if (check_claims(call, in, &id) != RPC_OK) { /* a "no" is an answer, not an error */
 		out->message = (char *)call->text;
 		call->text = NULL;
 		return RPC_OK;
@@ -152,7 +250,8 @@ static enum rpc_code validate(struct rpc_call *call, const void *request, void *
 static enum rpc_code get_capabilities(struct rpc_call *call, const void *request, void *response)
 {
 	static Csi__V1__ControllerServiceCapability__RPC rpcs[] = {
-		CAPABILITY(CREATE_DELETE_VOLUME), CAPABILITY(SINGLE_NODE_MULTI_WRITER)};
+		CAPABILITY(CREATE_DELETE_VOLUME), CAPABILITY(GET_VOLUME),
+		CAPABILITY(SINGLE_NODE_MULTI_WRITER)};
 	const size_t n = sizeof(rpcs) / sizeof(rpcs[0]);
 	Csi__V1__ControllerGetCapabilitiesResponse *out = response;
 	Csi__V1__ControllerServiceCapability *all = arena_alloc(call->arena, n * sizeof(*all));
@@ -178,6 +277,8 @@ const struct rpc_method controller_methods[] = {
 		&csi__v1__delete_volume_response__descriptor, delete_volume, false},
 	{P "ValidateVolumeCapabilities", &csi__v1__validate_volume_capabilities_request__descriptor,
 		&csi__v1__validate_volume_capabilities_response__descriptor, validate, false},
+	{P "ControllerGetVolume", &csi__v1__controller_get_volume_request__descriptor,
+		&csi__v1__controller_get_volume_response__descriptor, get_volume, true},
 	{P "ControllerGetCapabilities", &csi__v1__controller_get_capabilities_request__descriptor,
 		&csi__v1__controller_get_capabilities_response__descriptor, get_capabilities, true},
 };

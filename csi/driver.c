@@ -16,10 +16,13 @@ struct busy {
 int driver_init(struct driver *d, const char *run_dir, const char *kubelet_dir, const char *node_id,
 	struct wd_err *err)
 {
-	size_t len = strlen(kubelet_dir);
+	size_t len = kubelet_dir ? strlen(kubelet_dir) : 0;
 	char *dir;
 
 	*d = (struct driver){.run_dir = run_dir, .node_id = node_id, .kubelet_fd = -1};
+	wd_mutex_init(&d->lock);
+	if (!kubelet_dir)
+		return 0;
 	if (kubelet_dir[0] != '/' || len < 2)
 		return wd_err_set(err, EINVAL, "kubelet directory '%s': not an absolute path", kubelet_dir);
 	while (len > 1 && kubelet_dir[len - 1] == '/')
@@ -35,15 +38,13 @@ int driver_init(struct driver *d, const char *run_dir, const char *kubelet_dir, 
 		return wd_err_sys(err, code, "open the kubelet directory '%s'", kubelet_dir);
 	}
 	d->kubelet_dir = dir;
-	wd_mutex_init(&d->lock);
 	return 0;
 }
 
 void driver_done(struct driver *d)
 {
-	if (d->kubelet_fd < 0)
-		return;
-	close(d->kubelet_fd);
+	if (d->kubelet_fd >= 0)
+		close(d->kubelet_fd);
 	free((char *)d->kubelet_dir);
 	wd_mutex_done(&d->lock);
 }

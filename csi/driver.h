@@ -11,6 +11,7 @@
 
 #include "common/err.h"
 #include "common/lock.h"
+#include "csi/claim.h"
 #include "csi/rpc.h"
 
 #define DRIVER_NAME "csi.warpdrive.io"
@@ -23,12 +24,14 @@ struct driver {
 	int kubelet_fd;
 	const char *node_id;
 	int64_t max_volumes; /* 0: no limit of ours */
+	struct kube kube; /* the controller's; set after driver_init() */
 
 	struct wd_mutex lock;
 	struct busy *busy WD_GUARDED_BY(lock); /* targets at work */
 };
 
-/* Makes an open kubelet directory of `kubelet_dir`; run_dir and node_id are borrowed. */
+/* Makes an open kubelet directory of `kubelet_dir` (NULL: none, for a controller); run_dir and node_id are
+ * borrowed. */
 int driver_init(struct driver *d, const char *run_dir, const char *kubelet_dir, const char *node_id,
 	struct wd_err *err);
 void driver_done(struct driver *d);

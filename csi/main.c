@@ -3,6 +3,7 @@
  * warpdrive-csi: speaks CSI and nothing else. Needs no capability: it asks the keeper for mounts
  * and reads what is mounted from the kernel's list.
  */
+#include <curl/curl.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -22,6 +23,7 @@
 
 struct options {
 	const char *endpoint, *run_dir, *kubelet_dir, *node_id;
+	struct kube kube;
 	bool is_node, is_controller;
 	int ready_fd; /* -1: none */
 };
@@ -38,6 +40,10 @@ static void usage(FILE *out)
 	      "  --node-id NAME      this node's name (default: the host name)\n"
 	      "  --run-dir DIR       of keeper.sock and agent.sock (default /run/warpdrive)\n"
 	      "  --kubelet-dir DIR   targets lie below it (default /var/lib/kubelet)\n"
+	      "  --kube-api URL      API server, asked for claims by the controller (default: the\n"
+	      "                      cluster's own, with --kube-token and --kube-ca)\n"
+	      "  --kube-token FILE   bearer token, read anew each time\n"
+	      "  --kube-ca FILE      certificates of the API server's authority\n"
 	      "  --ready-fd N        write a byte to descriptor N when serving\n"
 	      "  --version, --help\n"
 	      "\n"
@@ -74,6 +80,9 @@ static int parse(int argc, char **argv, struct options *o)
 		{"node-id", required_argument, NULL, 'n'},
 		{"run-dir", required_argument, NULL, 'r'},
 		{"kubelet-dir", required_argument, NULL, 'k'},
+		{"kube-api", required_argument, NULL, 'a'},
+		{"kube-token", required_argument, NULL, 't'},
+		{"kube-ca", required_argument, NULL, 'c'},
 		{"ready-fd", required_argument, NULL, 'f'},
 		{"version", no_argument, NULL, 'v'},
 		{"help", no_argument, NULL, 'h'},
@@ -98,6 +107,15 @@ static int parse(int argc, char **argv, struct options *o)
 			break;
 		case 'k':
 			o->kubelet_dir = optarg;
+			break;
+		case 'a':
+			o->kube.url = optarg;
+			break;
+		case 't':
+			o->kube.token_path = optarg;
+			break;
+		case 'c':
+			o->kube.ca_path = optarg;
 			break;
 		case 'f':
 			o->ready_fd = atoi(optarg);
@@ -189,7 +207,10 @@ int main(int argc, char **argv)
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	pthread_sigmask(SIG_BLOCK, &signals, NULL); /* before any thread, core's included */
-	rc = driver_init(&d, o.run_dir, o.kubelet_dir, o.node_id, &err);
+	curl_global_init(CURL_GLOBAL_DEFAULT);
+	rc = driver_init(&d, o.run_dir, o.is_node ? o.kubelet_dir : NULL, o.node_id, &err);
+	kube_defaults(&o.kube);
+	d.kube = o.kube;
 	if (rc == 0)
 		rc = serve(&o, &d, &err);
 	driver_done(&d);

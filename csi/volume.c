@@ -11,8 +11,10 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "csi/url.h"
 
-enum word_kind { WORD_OPTION, WORD_FLAG, WORD_OWN };
+/* CLASS: the controller's alone; it never gets to a node */
+enum word_kind { WORD_OPTION, WORD_FLAG, WORD_OWN, WORD_CLASS };
 
 static const struct word {
 	const char *name, *option;
@@ -21,6 +23,9 @@ static const struct word {
 	{"url", NULL, WORD_OWN},
 	{"subPath", NULL, WORD_OWN},
 	{"mode", NULL, WORD_OWN},
+	{"pathPattern", NULL, WORD_CLASS},
+	{"allowedUrls", NULL, WORD_CLASS},
+	{"reclaim", NULL, WORD_CLASS},
 	{"endpoint", "endpoint", WORD_OPTION},
 	{"region", "region", WORD_OPTION},
 	{"pathStyle", "path-style", WORD_FLAG},
@@ -119,14 +124,22 @@ static const struct word *find_word(const char *name)
 	return NULL;
 }
 
-static enum rpc_code refuse_key(struct rpc_call *call, const char *field, const char *key)
+bool volume_is_of_node(const char *key)
 {
-	char names[400];
+	const struct word *w = find_word(key);
+
+	return w && w->kind != WORD_CLASS;
+}
+
+static enum rpc_code refuse_key(struct rpc_call *call, const char *field, const char *key, bool is_class)
+{
+	char names[600] = "";
 	size_t used = 0;
 
 	for (size_t i = 0; i < NWORDS && used < sizeof(names); i++)
-		used += (size_t)snprintf(
-			names + used, sizeof(names) - used, "%s%s", i ? ", " : "", words[i].name);
+		if (is_class || words[i].kind != WORD_CLASS)
+			used += (size_t)snprintf(
+				names + used, sizeof(names) - used, "%s%s", used ? ", " : "", words[i].name);
 	return rpc_fail(call, RPC_INVALID_ARGUMENT, "%s: '%.64s' is unknown: the known ones are %s", field,
 		key, names);
 }
@@ -134,17 +147,6 @@ static enum rpc_code refuse_key(struct rpc_call *call, const char *field, const 
 static bool is_flag(const char *value)
 {
 	return strcmp(value, "true") == 0 || strcmp(value, "false") == 0;
-}
-
-static bool is_clean_path(const char *path)
-{
-	for (const char *p = path; *p; p += strcspn(p, "/"), p += *p == '/') {
-		size_t len = strcspn(p, "/");
-
-		if (len == 0 || (len == 1 && p[0] == '.') || (len == 2 && p[0] == '.' && p[1] == '.'))
-			return false;
-	}
-	return true;
 }
 
 static enum rpc_code check_value(struct rpc_call *call, const char *field, const struct word *w,
@@ -155,51 +157,76 @@ static enum rpc_code check_value(struct rpc_call *call, const char *field, const
 			return rpc_fail(call, RPC_INVALID_ARGUMENT, "%s: '%s' is '%.64s': write true or false",
 				field, w->name, value);
 	} else if (strcmp(w->name, "mode") == 0) {
-		if (strcmp(value, "dataset") != 0)
+		if (strcmp(value, "dataset") != 0 && strcmp(value, "scratch") != 0)
 			return rpc_fail(call, RPC_INVALID_ARGUMENT,
-				"%s: mode '%.64s': this release serves 'dataset' (read-only)", field, value);
+				"%s: mode '%.64s': write dataset (read-only) or scratch", field, value);
 	} else if (strcmp(w->name, "subPath") == 0) {
-		if (!is_clean_path(value))
+		if (!url_is_clean_path(value))
 			return rpc_fail(call, RPC_INVALID_ARGUMENT,
 				"%s: subPath '%.200s': a relative path without '.', '..' and empty parts",
 				field, value);
-	} else if (strcmp(w->name, "url") == 0 && !strstr(value, "://")) {
-		return rpc_fail(call, RPC_INVALID_ARGUMENT,
-			"%s: url '%.200s' is no URL: write s3://bucket/prefix, https://... or file:///...",
-			field, value);
+	} else if (strcmp(w->name, "url") == 0) {
+		return url_check(call, arena_printf(call->arena, "%s: url", field), value);
 	}
 	return RPC_OK;
 }
 
-enum rpc_code volume_check_context(struct rpc_call *call, const char *field, struct map context)
+static enum rpc_code check_words(struct rpc_call *call, const char *field, struct map words_of, bool is_class)
 {
-	for (size_t i = 0; i < context.n; i++) {
-		const char *key = context.entries[i]->key;
+	for (size_t i = 0; i < words_of.n; i++) {
+		const char *key = words_of.entries[i]->key;
 		const struct word *w = find_word(key);
 		enum rpc_code code;
 
 		if (!w && is_of_kubernetes(key))
 			continue;
-		if (!w)
-			return refuse_key(call, field, key);
-		code = check_value(call, field, w, context.entries[i]->value);
+		if (!w || (w->kind == WORD_CLASS && !is_class))
+			return refuse_key(call, field, key, is_class);
+		code = check_value(call, field, w, words_of.entries[i]->value);
 		if (code != RPC_OK)
 			return code;
 	}
 	return RPC_OK;
 }
 
+enum rpc_code volume_check_context(struct rpc_call *call, const char *field, struct map context)
+{
+	return check_words(call, field, context, false);
+}
+
+enum rpc_code volume_check_parameters(struct rpc_call *call, struct map parameters)
+{
+	return check_words(call, "parameters", parameters, true);
+}
+
+bool volume_is_scratch(struct map words_of)
+{
+	const char *mode = map_get(words_of, "mode");
+
+	return mode && strcmp(mode, "scratch") == 0;
+}
+
+enum rpc_code volume_check_mode(
+	struct rpc_call *call, bool is_scratch, const Csi__V1__VolumeCapability *capability)
+{
+	int access = (int)capability->access_mode->mode;
+
+	if (!is_scratch ||
+		access == CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_READER_ONLY ||
+		access == CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__MULTI_NODE_READER_ONLY)
+		return RPC_OK;
+	return rpc_fail(call, RPC_INVALID_ARGUMENT,
+		"mode 'scratch': this release cannot write to object storage yet: claim it with accessModes: "
+		"[ReadOnlyMany] to read what others put there, or keep scratch data on another class");
+}
+
 /* ---- the description ---- */
 
-/* The URL with subPath below it, before a query that it may have. */
 static const char *url_of(struct rpc_call *call, struct map context)
 {
-	const char *url = map_get(context, "url"), *sub = map_get(context, "subPath");
-	size_t len = url ? strlen(url) : 0;
+	const char *url = map_get(context, "url");
 
-	if (!sub || !*sub)
-		return url;
-	return arena_printf(call->arena, "%s%s%s", url, len && url[len - 1] == '/' ? "" : "/", sub);
+	return url ? url_join(call, url, map_get(context, "subPath")) : NULL;
 }
 
 static json_t *options_of(const struct volume_mount *v)
@@ -264,6 +291,8 @@ enum rpc_code volume_describe(struct rpc_call *call, const struct volume_mount *
 	char *text;
 	enum rpc_code code = volume_check_context(call, "volume_context", v->context);
 
+	if (code == RPC_OK)
+		code = volume_check_mode(call, volume_is_scratch(v->context), v->capability);
 	if (code != RPC_OK)
 		return code;
 	url = url_of(call, v->context);

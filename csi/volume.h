@@ -28,8 +28,17 @@ const char *map_get(struct map m, const char *key);
 enum rpc_code volume_check_id(struct rpc_call *call, const char *field, const char *id);
 enum rpc_code volume_check_capability(
 	struct rpc_call *call, const Csi__V1__VolumeCapability *capability);
-/* Checks keys and values without a mount: what CreateVolume does with a class's parameters. */
+/* Checks keys and values without a mount. */
 enum rpc_code volume_check_context(struct rpc_call *call, const char *field, struct map context);
+/* The same of a class's parameters, which know more words. */
+enum rpc_code volume_check_parameters(struct rpc_call *call, struct map parameters);
+/* True for the words that a volume context may hold. */
+bool volume_is_of_node(const char *key);
+/* Of a context or parameters: mode scratch, and not dataset. */
+bool volume_is_scratch(struct map words);
+/* Whether a volume of that mode can be used as the capability (checked already) says. */
+enum rpc_code volume_check_mode(
+	struct rpc_call *call, bool is_scratch, const Csi__V1__VolumeCapability *capability);
 
 struct volume_mount {
 	const char *target;

@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "csi/test/maps.h"
+
 struct state {
 	struct arena arena;
 	struct rpc_call call;
@@ -41,28 +43,9 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* "key=value" pairs, NULL at the end. */
-static struct map make_map(struct state *s, const char *const *pairs)
-{
-	struct map_entry **list;
-	size_t n = 0;
-
-	while (pairs && pairs[n])
-		n++;
-	list = arena_alloc(&s->arena, (n + 1) * sizeof(*list));
-	for (size_t i = 0; i < n; i++) {
-		const char *eq = strchr(pairs[i], '=');
-
-		list[i] = arena_alloc(&s->arena, sizeof(**list));
-		list[i]->key = arena_printf(&s->arena, "%.*s", (int)(eq - pairs[i]), pairs[i]);
-		list[i]->value = arena_printf(&s->arena, "%s", eq + 1);
-	}
-	return (struct map){n, list};
-}
-
 static json_t *describe(struct state *s, const char *const *context, const char *const *secrets)
 {
-	struct volume_mount v = {"/target", make_map(s, context), make_map(s, secrets), &s->capability};
+	struct volume_mount v = {"/target", make_map(&s->arena, context), make_map(&s->arena, secrets), &s->capability};
 	const char *text;
 
 	return volume_describe(&s->call, &v, &text) == RPC_OK ? json_loads(text, 0, NULL) : NULL;
@@ -120,8 +103,13 @@ static void a_mistake_is_named(void **state)
 		{{"region=x", NULL}, "url is missing"},
 		{{"url=s3://b", "regoin=x", NULL}, "'regoin' is unknown: the known ones are url, subPath"},
 		{{"url=bucket/prefix", NULL}, "is no URL"},
+		{{"url=s4://bucket/prefix", NULL}, "is no URL"},
+		{{"url=s3://b/../c", NULL}, "'..'"},
+		{{"url=https://h/?list", NULL}, "'?'"},
+		{{"url=s3://b", "pathPattern=${pvc.name}", NULL}, "'pathPattern' is unknown"},
+		{{"url=s3://b", "mode=write", NULL}, "mode 'write'"},
 		{{"url=s3://b", "pathStyle=yes", NULL}, "'pathStyle' is 'yes'"},
-		{{"url=s3://b", "mode=scratch", NULL}, "mode 'scratch'"},
+		{{"url=s3://b", "mode=scratch", NULL}, "cannot write"},
 		{{"url=s3://b", "subPath=a/../../c", NULL}, "subPath"},
 		{{"url=s3://b", "subPath=/a", NULL}, "subPath"},
 		{{"url=s3://b", "evil.example/k8s.io/x=1", NULL}, "unknown"},
@@ -130,9 +118,10 @@ static void a_mistake_is_named(void **state)
 	struct state *s = *state;
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct volume_mount v = {"/t", make_map(s, rows[i].context), {0}, &s->capability};
+		struct volume_mount v = {"/t", make_map(&s->arena, rows[i].context), {0}, &s->capability};
 		const char *text;
 
+		s->mode.mode = CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__MULTI_NODE_MULTI_WRITER;
 		assert_int_equal(volume_describe(&s->call, &v, &text), RPC_INVALID_ARGUMENT);
 		if (!strstr(s->call.text, rows[i].says))
 			fail_msg("row %zu: %s", i, s->call.text);
@@ -143,7 +132,7 @@ static void secrets_without_a_known_key_are_refused_without_being_shown(void **s
 {
 	static const char *const context[] = {"url=s3://b", NULL}, *const secrets[] = {"acessKey=CANARY", NULL};
 	struct state *s = *state;
-	struct volume_mount v = {"/t", make_map(s, context), make_map(s, secrets), &s->capability};
+	struct volume_mount v = {"/t", make_map(&s->arena, context), make_map(&s->arena, secrets), &s->capability};
 	const char *text;
 
 	assert_int_equal(volume_describe(&s->call, &v, &text), RPC_INVALID_ARGUMENT);
