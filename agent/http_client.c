@@ -376,8 +376,13 @@ static int call_failed(struct http_site *s, const struct http_call *call, enum h
 	/* an absent object is an answer, not an error */
 	if (rc != -ENOENT)
 		origin_stats.errors[call->op]++;
-	return wd_err_set(err, -rc, "%s '%s%s': %s after %u %s", call->doing, s->base.url, key, text, tries,
+	wd_err_set(err, -rc, "%s '%s%s': %s after %u %s", call->doing, s->base.url, key, text, tries,
 		tries == 1 ? "try" : "tries");
+	if (err && rc == -EACCES && verdict == HTTP_UNAUTH)
+		err->code = EKEYREJECTED;
+	else if (err && rc == -EIO && verdict == HTTP_RETRY)
+		err->code = EHOSTDOWN;
+	return rc;
 }
 
 /* Sets the call's time. Waiting in line for a worker counts only while the origin is away. */
@@ -471,7 +476,6 @@ int http_check_result(int rc, struct wd_err *err)
 		return rc;
 	if (strstr(err->msg, "Could not resolve")) {
 		snprintf(err->msg + used, sizeof(err->msg) - used, "; is the host's name right?");
-		err->code = ENOENT;
 		return -ENOENT;
 	}
 	if (strstr(err->msg, "connect") || strstr(err->msg, "timed out"))

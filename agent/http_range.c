@@ -255,10 +255,11 @@ enum http_verdict http_classify(int status)
 	case 307:
 	case 308:
 		return HTTP_REDIRECT;
-	case 401:
 	case 403:
-	case 407:
 		return HTTP_ACCES;
+	case 401:
+	case 407:
+		return HTTP_UNAUTH;
 	case 404:
 	case 410:
 		return HTTP_NOENT;

@@ -18,6 +18,7 @@ enum http_verdict {
 	HTTP_STALE,    /* not the version asked for */
 	HTTP_NOENT,
 	HTTP_ACCES,
+	HTTP_UNAUTH, /* the credentials themselves are wrong, missing or expired */
 	HTTP_FATAL, /* will be the same the next time */
 };
 

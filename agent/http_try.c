@@ -393,6 +393,7 @@ static enum origin_fault status_fault(int status, enum http_verdict verdict, con
 	case HTTP_NOENT:
 		return ORIGIN_FAULT_GONE;
 	case HTTP_ACCES:
+	case HTTP_UNAUTH:
 		return ORIGIN_FAULT_DENIED;
 	default:
 		break;
@@ -461,6 +462,7 @@ int http_verdict_errno(enum http_verdict v)
 	case HTTP_NOENT:
 		return -ENOENT;
 	case HTTP_ACCES:
+	case HTTP_UNAUTH:
 		return -EACCES;
 	case HTTP_RETRY:
 	case HTTP_REDIRECT:

@@ -93,6 +93,10 @@ static int open_dataset(struct agent *a, struct mount *mnt, bool is_again, struc
 	if (rc < 0)
 		return rc;
 	rc = is_again ? 0 : origin_check(origin, err);
+	if (rc < 0 && err->code == EHOSTDOWN && mnt->options->may_be_down) {
+		wd_warn("the origin is away, and mounted on '%s' all the same: %s", mnt->target, err->msg);
+		rc = 0;
+	}
 	if (rc == 0 && (mount_options_place(mnt->options, place, sizeof(place)) < 0 ||
 			       mount_options_identity(mnt->options, identity, sizeof(identity)) < 0))
 		rc = wd_err_set(err, ENAMETOOLONG, "mount '%.200s': URL or key too long", mnt->options->url);
@@ -171,7 +175,9 @@ static void add_job(void *arg)
 	}
 	if (rc < 0) {
 		wd_warn("mount refused: %s", err.msg);
-		conn_reply_error(add->keeper, WD_MSG_MOUNT_ADD, add->request, rc, err.msg);
+		/* that it is the credentials tells csi apart from what they do not allow */
+		conn_reply_error(add->keeper, WD_MSG_MOUNT_ADD, add->request,
+			err.code == EKEYREJECTED ? -EKEYREJECTED : rc, err.msg);
 	} else {
 		struct wd_msg *m = hub_scratch();
 

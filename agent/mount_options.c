@@ -146,6 +146,7 @@ int mount_options_parse(const void *text, size_t len, const struct settings *set
 		rc = wd_err_set(err, EINVAL, "mount description: no url");
 		goto out;
 	}
+	o->may_be_down = json_is_true(json_object_get(root, "may_be_down"));
 	rc = read_options(o, json_object_get(root, "options"), err);
 	if (rc == 0 && !o->is_read_only)
 		rc = wd_err_set(err, EINVAL, "mount option 'ro': writable mounts are not supported");

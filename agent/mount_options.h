@@ -2,8 +2,8 @@
 #ifndef WD_AGENT_MOUNT_OPTIONS_H
 #define WD_AGENT_MOUNT_OPTIONS_H
 /*
- * The mount description: a JSON object {"url", "target", "options": {...}, "credentials": {...}} that
- * travels from warpdrive-ctl or csi through the keeper (which does not read it) to the agent.
+ * The mount description: a JSON object {"url", "target", "may_be_down", "options": {...},
+ * "credentials": {...}} that travels from warpdrive-ctl or csi through the keeper (which does not read it) to the agent.
  * It is checked here as untrusted input. Credentials stay in memory and are wiped when freed.
  */
 #include <stdbool.h>
@@ -18,6 +18,7 @@ struct mount_options {
 	char *url;
 	char *endpoint, *region, *ca_cert, *index;
 	bool is_path_style, is_anonymous, is_read_only, has_no_passthrough;
+	bool may_be_down; /* mounted even while the origin is away: nobody reads what an error would say */
 	int64_t uid, gid, file_mode, dir_mode; /* modes are permission bits */
 	int64_t metadata_ttl, negative_ttl;    /* ms */
 	char *access_key, *secret_key, *session_token;

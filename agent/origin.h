@@ -158,7 +158,9 @@ int origin_open(const char *url, const struct origin_options *options, struct or
 void origin_close(struct origin *o);
 
 /* Proves that the URL can be listed or read at all, for a clear error at mount time: bucket missing,
- * key refused, host unreachable, directory missing. Fails fast (a few seconds). */
+ * key refused, host unreachable, directory missing. Fails fast (a few seconds). err->code says more than the
+ * result: EKEYREJECTED where it is the credentials themselves that are refused (with -EACCES), EHOSTDOWN where the
+ * origin is away or ill, or its name does not resolve, and may be there the next time (with -EIO, -ENOENT). */
 int origin_check(struct origin *o, struct wd_err *err);
 
 /* How far the origin's clock was ahead of this machine's at its last answer; false when no answer had a

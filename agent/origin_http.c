@@ -67,10 +67,10 @@ static void http_explain(struct http_site *s, const struct http_answer *a, const
 	(void)s;
 	(void)body;
 	(void)len;
-	if (*verdict == HTTP_ACCES)
-		snprintf(text + used, cap - used, "%s",
-			a->status == 401 ? " Unauthorized: it wants a user and a password"
-					 : " Forbidden");
+	if (*verdict == HTTP_UNAUTH)
+		snprintf(text + used, cap - used, " Unauthorized: it wants a user and a password");
+	else if (*verdict == HTTP_ACCES)
+		snprintf(text + used, cap - used, " Forbidden");
 	else if (*verdict == HTTP_NOENT)
 		snprintf(text + used, cap - used, " Not Found");
 }

@@ -185,14 +185,14 @@ static const struct {
 	{"NoSuchBucket", HTTP_NOENT, "the bucket does not exist: check its name and the endpoint"},
 	{"InvalidBucketName", HTTP_NOENT, "check the bucket's name"},
 	{"NoSuchKey", HTTP_NOENT, ""},
-	{"InvalidAccessKeyId", HTTP_ACCES, "the server does not know this access key"},
-	{"SignatureDoesNotMatch", HTTP_ACCES, "the secret key is wrong"},
+	{"InvalidAccessKeyId", HTTP_UNAUTH, "the server does not know this access key"},
+	{"SignatureDoesNotMatch", HTTP_UNAUTH, "the secret key is wrong"},
 	{"AccessDenied", HTTP_ACCES, "these credentials may not read it"},
-	{"RequestTimeTooSkewed", HTTP_ACCES,
+	{"RequestTimeTooSkewed", HTTP_UNAUTH,
 		"this machine's clock differs too much from the server's: set it"},
-	{"ExpiredToken", HTTP_ACCES, "the session token has expired: renew it"},
-	{"InvalidToken", HTTP_ACCES, "the session token is not valid: renew it"},
-	{"AuthorizationHeaderMalformed", HTTP_ACCES, "is the region right?"},
+	{"ExpiredToken", HTTP_UNAUTH, "the session token has expired: renew it"},
+	{"InvalidToken", HTTP_UNAUTH, "the session token is not valid: renew it"},
+	{"AuthorizationHeaderMalformed", HTTP_UNAUTH, "is the region right?"},
 	{"ServiceUnavailable", HTTP_RETRY, ""},
 	{"PermanentRedirect", HTTP_FATAL, "the bucket is in another region or at another endpoint"},
 	{"TemporaryRedirect", HTTP_RETRY, ""},
@@ -221,11 +221,13 @@ static void explain_bare(
 {
 	int64_t skew = a->has_date ? a->date_s - (int64_t)time(NULL) : 0;
 
-	if (verdict == HTTP_ACCES && (skew > CLOCK_SKEW_S || skew < -CLOCK_SKEW_S))
+	bool is_denied = verdict == HTTP_ACCES || verdict == HTTP_UNAUTH;
+
+	if (is_denied && (skew > CLOCK_SKEW_S || skew < -CLOCK_SKEW_S))
 		append(text, cap,
 			" RequestTimeTooSkewed: this machine's clock differs too much from "
 			"the server's: set it");
-	else if (verdict == HTTP_ACCES)
+	else if (is_denied)
 		append(text, cap, " %s", a->status == 400 ? "Bad Request: has the session token expired?"
 							  : "Forbidden");
 	else if (verdict == HTTP_NOENT)
@@ -243,7 +245,7 @@ static void s3_explain(struct http_site *site, const struct http_answer *a, cons
 	if (!len || !s3_parse_error(body, len, &e)) {
 		/* S3 answers a HEAD with an expired token so, and has no room to say why */
 		if (a->status == 400 && s->session_token)
-			*verdict = HTTP_ACCES;
+			*verdict = HTTP_UNAUTH;
 		explain_bare(a, *verdict, text, cap);
 		e = (struct s3_error){0};
 	} else {

@@ -307,8 +307,8 @@ enum rpc_code volume_describe(struct rpc_call *call, const struct volume_mount *
 		json_decref(options);
 		return code;
 	}
-	root = json_pack("{s:s, s:s, s:o, s:o}", "url", url, "target", v->target, "options", options,
-		"credentials", credentials);
+	root = json_pack("{s:s, s:s, s:b, s:o, s:o}", "url", url, "target", v->target, "may_be_down", 1, "options",
+		options, "credentials", credentials);
 	text = root ? json_dumps(root, JSON_COMPACT) : NULL;
 	json_decref(root);
 	*ret_description = text ? arena_printf(call->arena, "%s", text) : NULL;

@@ -13,6 +13,7 @@ fi
 export E2E_DIR E2E_BIN E2E_ROOT
 
 export WARPDRIVE_RUN_DIR=$E2E_DIR/run WARPDRIVE_CACHE_DIR=$E2E_DIR/cache
+unset KUBERNETES_SERVICE_HOST # where CI runs in a pod: no node of it is meant here
 ctl=$E2E_BIN/warpdrive-ctl
 # what a private agent is told; cases add to it before their first mount
 agent_options=(--set http-listen=)

@@ -256,6 +256,7 @@ static inline void rig_start(struct rig *r, ...)
 	snprintf(path, sizeof(path), "%s/data", r->dir);
 	mkdir(path, 0755);
 	wd_config_set(settings_keys, &r->settings, "http-listen", "", &err);
+	wd_config_set(settings_keys, &r->settings, "kubernetes", "false", &err);
 	wd_config_set(settings_keys, &r->settings, "cache-size", "64MiB", &err);
 	wd_config_set(settings_keys, &r->settings, "free-space-floor", "0", &err);
 	snprintf(path, sizeof(path), "%s/run", r->dir);
