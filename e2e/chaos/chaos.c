@@ -104,7 +104,7 @@ bool chaos_suits(const struct chaos *c, const struct plan *plan)
 		return false;
 	if ((plan->flags & PLAN_NEEDS_OWN_ORIGIN) && o->origin != ORIGIN_OWN)
 		return false;
-	return !(plan->flags & PLAN_IS_SUPERVISED) || o->is_supervised;
+	return !(plan->flags & PLAN_NEEDS_HOLDER) || o->holder != HOLDER_NONE;
 }
 
 /* ---- the run ---- */

@@ -36,7 +36,7 @@ enum plan_flag {
 	PLAN_NEEDS_OTHER_BIN = 2,  /* --other-bin must be given */
 	PLAN_NEEDS_HTTP = 4,	   /* an origin that can be stopped: nginx or own */
 	PLAN_NEEDS_OWN_ORIGIN = 8, /* one that can be told to misbehave */
-	PLAN_IS_SUPERVISED = 16,   /* `warpdrive-ctl mount` starts the daemons, as if --supervised were given */
+	PLAN_NEEDS_HOLDER = 16,	   /* one more than the agent: the supervisor when --holder does not say */
 };
 
 struct plan {
@@ -56,6 +56,10 @@ struct plan {
 
 enum origin_kind { ORIGIN_UNSAID, ORIGIN_FILE, ORIGIN_NGINX, ORIGIN_OWN };
 
+/* Who holds the mount beside keeper and agent. With the supervisor `warpdrive-ctl mount` starts the daemons, and
+ * it brings back those that were killed. */
+enum holder { HOLDER_NONE, HOLDER_SUPERVISOR, HOLDER_CSI };
+
 struct chaos_options {
 	const struct plan *plan;
 	char bin[CHAOS_PATH], other_bin[CHAOS_PATH]; /* other_bin "": not given */
@@ -63,8 +67,9 @@ struct chaos_options {
 	uint64_t seed;
 	unsigned min_ms, max_ms;
 	enum origin_kind origin;
+	enum holder holder;
 	bool is_stop; /* --stop: SIGSTOP where a plan would SIGKILL a server */
-	bool has_no_passthrough, has_no_resend, is_supervised, is_kept;
+	bool has_no_passthrough, has_no_resend, is_kept;
 	const char *load;
 };
 
@@ -82,9 +87,11 @@ void chaos_mount_option(struct chaos *c, const char *option);
 
 /* ---- the programs ---- */
 
-enum role { ROLE_KEEPER, ROLE_AGENT, ROLE_SERVER, ROLE_SUPERVISOR, ROLE_ORIGIN, ROLE_COUNT };
+enum role { ROLE_KEEPER, ROLE_AGENT, ROLE_SERVER, ROLE_SUPERVISOR, ROLE_CSI, ROLE_ORIGIN, ROLE_COUNT };
 
 const char *role_name(enum role role);
+/* The role of --holder; ROLE_COUNT: there is none. */
+enum role chaos_holder(const struct chaos *c);
 /* The pids of all that live in this role now, from /proc: no daemon has to answer. Returns how many, 0 too:
  * between two servers there is none. Zombies do not count. */
 size_t chaos_pids(struct chaos *c, enum role role, pid_t pids[CHAOS_MANY]);
@@ -97,9 +104,13 @@ int chaos_kill(struct chaos *c, enum role role, int sig, struct wd_err *err);
 int chaos_kill_all(struct chaos *c, const enum role *roles, int sig, struct wd_err *err);
 /* Waits until a process that was found before is dead (0) or CHAOS_WAIT_SECONDS have gone. */
 int chaos_wait_gone(struct chaos *c, pid_t pid, struct wd_err *err);
-/* Brings a keeper, agent or origin back and waits until it is ready. Supervised: only waits. */
+/* Brings a program that is no server back and waits until it is ready. What the supervisor brings back is only
+ * waited for. */
 int chaos_start(struct chaos *c, enum role role, struct wd_err *err);
-/* From which directory the next one of this role is started: --other-bin or --bin. Not if supervised. */
+/* Waits until keeper, agent and holder all have the mount: two of them may be killed then. */
+int chaos_wait_held(struct chaos *c, struct wd_err *err);
+/* From which directory the next one of this role is started: --other-bin or --bin. The supervisor takes its own
+ * for agent and keeper. */
 void chaos_use_other_bin(struct chaos *c, enum role role, bool is_other);
 
 /* Runs `warpdrive-ctl ARGUMENT...` (ends with NULL) and returns its exit code. Its output goes to the log. */

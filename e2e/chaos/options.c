@@ -31,7 +31,9 @@ static void usage(void)
 	       "  --no-passthrough      as on a kernel without passthrough\n"
 	       "  --no-resend           as on a kernel without RESEND\n"
 	       "  --stop                servers are stopped (SIGSTOP) instead of killed\n"
-	       "  --supervised          'warpdrive-ctl mount' starts the daemons, its supervisor restarts them\n"
+	       "  --holder KIND         who holds the mount beside keeper and agent: supervisor ('warpdrive-ctl mount'\n"
+	       "                        starts the daemons, its supervisor restarts them), csi or none\n"
+	       "  --supervised          --holder supervisor\n"
 	       "  --agent-option WORD, --keeper-option WORD, --mount-option WORD   handed on as they are\n"
 	       "  --seed N              of content and chance (1)\n"
 	       "  --keep                leave the directory, with the logs, and hanging operations as they are\n");
@@ -70,6 +72,20 @@ static bool origin(const char *text, struct chaos_options *o)
 		if (strcmp(text, names[i]) == 0)
 			o->origin = (enum origin_kind)i;
 	return o->origin != ORIGIN_UNSAID;
+}
+
+static bool holder(const char *text, struct chaos_options *o)
+{
+	static const char *const names[] = {
+		[HOLDER_NONE] = "none", [HOLDER_SUPERVISOR] = "supervisor", [HOLDER_CSI] = "csi"};
+
+	for (int i = HOLDER_NONE; i <= HOLDER_CSI; i++) {
+		if (strcmp(text, names[i]) != 0)
+			continue;
+		o->holder = (enum holder)i;
+		return true;
+	}
+	return false;
 }
 
 static bool plan(const char *text, struct chaos_options *o)
@@ -121,8 +137,8 @@ static int complete(struct chaos *c)
 	flags = o->plan->flags;
 	if (o->origin == ORIGIN_UNSAID)
 		o->origin = flags & (PLAN_NEEDS_HTTP | PLAN_NEEDS_OWN_ORIGIN) ? ORIGIN_OWN : ORIGIN_FILE;
-	if (flags & PLAN_IS_SUPERVISED)
-		o->is_supervised = true;
+	if ((flags & PLAN_NEEDS_HOLDER) && o->holder == HOLDER_NONE)
+		o->holder = HOLDER_SUPERVISOR;
 	if ((flags & PLAN_NEEDS_OTHER_BIN) && !o->other_bin[0])
 		return bad("this plan needs --other-bin:", o->plan->name);
 	if (!chaos_suits(c, o->plan))
@@ -151,6 +167,7 @@ enum {
 	OPT_NO_PASSTHROUGH,
 	OPT_NO_RESEND,
 	OPT_STOP,
+	OPT_HOLDER,
 	OPT_SUPERVISED,
 	OPT_AGENT,
 	OPT_KEEPER,
@@ -174,6 +191,7 @@ static const struct option long_options[] = {
 	{"no-passthrough", no_argument, NULL, OPT_NO_PASSTHROUGH},
 	{"no-resend", no_argument, NULL, OPT_NO_RESEND},
 	{"stop", no_argument, NULL, OPT_STOP},
+	{"holder", required_argument, NULL, OPT_HOLDER},
 	{"supervised", no_argument, NULL, OPT_SUPERVISED},
 	{"agent-option", required_argument, NULL, OPT_AGENT},
 	{"keeper-option", required_argument, NULL, OPT_KEEPER},
@@ -240,8 +258,10 @@ static int take(struct chaos *c, int option, const char *value)
 	case OPT_STOP:
 		o->is_stop = true;
 		return -1;
+	case OPT_HOLDER:
+		return holder(value, o) ? -1 : bad("unknown holder", value);
 	case OPT_SUPERVISED:
-		o->is_supervised = true;
+		o->holder = HOLDER_SUPERVISOR;
 		return -1;
 	case OPT_KEEP:
 		o->is_kept = true;

@@ -37,6 +37,8 @@ static enum role role_of(const char *name, const char *second, enum role parent)
 		return parent == ROLE_KEEPER ? ROLE_SERVER : ROLE_KEEPER; /* forked, not yet executed */
 	if (strcmp(name, "warpdrive-agent") == 0)
 		return ROLE_AGENT;
+	if (strcmp(name, "warpdrive-csi") == 0)
+		return ROLE_CSI;
 	if (strcmp(name, "warpdrive-ctl") == 0 && strcmp(second, "supervise") == 0)
 		return ROLE_SUPERVISOR;
 	if (strcmp(name, "nginx") == 0 || strcmp(second, "--serve-origin") == 0)
@@ -148,6 +150,26 @@ unsigned proc_count_fds(pid_t pid)
 	if (dir)
 		closedir(dir);
 	return n;
+}
+
+bool proc_has_open(pid_t pid, const char *file)
+{
+	char path[300], target[300];
+	bool is_found = false;
+	struct dirent *e;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	while (dir && !is_found && (e = readdir(dir))) {
+		ssize_t n = readlinkat(dirfd(dir), e->d_name, target, sizeof(target) - 1);
+
+		target[n > 0 ? n : 0] = '\0';
+		is_found = strcmp(target, file) == 0;
+	}
+	if (dir)
+		closedir(dir);
+	return is_found;
 }
 
 void proc_print_stack(pid_t pid, pid_t tid)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Starting, signalling and ending the programs under test. Two ways: the usual one, where this program starts
- * agent and keeper and brings back what it killed, as a cluster does with containers; and --supervised, where
- * `warpdrive-ctl mount` starts them and its supervisor brings them back.
+ * agent, keeper and perhaps csi and brings back what it killed, as a cluster does with containers; and
+ * --holder supervisor, where `warpdrive-ctl mount` starts them and its supervisor brings them back.
  *
  * A pid from /proc is used only by way of a pidfd that was checked after it was opened: never is a stranger
  * killed that got the number of a process that has ended.
@@ -35,6 +35,7 @@ static const char *const names[ROLE_COUNT] = {
 	[ROLE_AGENT] = "agent",
 	[ROLE_SERVER] = "server",
 	[ROLE_SUPERVISOR] = "supervisor",
+	[ROLE_CSI] = "csi",
 	[ROLE_ORIGIN] = "origin",
 };
 
@@ -128,14 +129,18 @@ int chaos_signal(struct chaos *c, enum role role, int sig, struct wd_err *err)
 	return rc;
 }
 
-/* A child of ours is reaped, so that nobody finds its zombie. */
+/* A child of ours is reaped, so that nobody finds its zombie. One that was told to end exits with 0. */
 static void forget(struct chaos *c, pid_t pid)
 {
+	int status;
+
 	for (int role = 0; role < ROLE_COUNT; role++) {
 		if (atomic_load(&c->programs[role].pid) != pid)
 			continue;
 		atomic_store(&c->programs[role].pid, 0);
-		waitpid(pid, NULL, 0);
+		if (waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) != 0)
+			chaos_error(c, "the %s exited with status %d; see its log in '%s'",
+				role_name((enum role)role), WEXITSTATUS(status), c->run);
 	}
 }
 
@@ -259,6 +264,19 @@ pid_t program_spawn(
 	return wd_err_set(err, ECHILD, "'%s' did not start; see '%s'", argv[0], path);
 }
 
+enum role chaos_holder(const struct chaos *c)
+{
+	static const enum role roles[] = {
+		[HOLDER_NONE] = ROLE_COUNT, [HOLDER_SUPERVISOR] = ROLE_SUPERVISOR, [HOLDER_CSI] = ROLE_CSI};
+
+	return roles[c->options.holder];
+}
+
+static bool is_supervised(const struct chaos *c, enum role role)
+{
+	return c->options.holder == HOLDER_SUPERVISOR && (role == ROLE_AGENT || role == ROLE_KEEPER);
+}
+
 static const char *bin_of(const struct chaos *c, enum role role)
 {
 	return c->programs[role].is_other ? c->options.other_bin : c->options.bin;
@@ -266,23 +284,30 @@ static const char *bin_of(const struct chaos *c, enum role role)
 
 static int start_daemon(struct chaos *c, enum role role, struct wd_err *err)
 {
-	const char *argv[2 * ARGUMENTS_MAX], *const *more;
-	char program[CHAOS_PATH + 32];
+	const char *argv[2 * ARGUMENTS_MAX] = {NULL, "--run-dir", c->run};
+	const char *const *more = role == ROLE_AGENT ? c->agent_arguments : c->keeper_arguments;
+	char program[CHAOS_PATH + 32], endpoint[CHAOS_PATH + 32], log[64];
 	pid_t pid;
-	int n = 0;
+	int n = 3;
 
 	snprintf(program, sizeof(program), "%s/warpdrive-%s", bin_of(c, role), role_name(role));
-	argv[n++] = program;
-	argv[n++] = "--run-dir";
-	argv[n++] = c->run;
+	snprintf(endpoint, sizeof(endpoint), "%s/csi.sock", c->dir);
+	snprintf(log, sizeof(log), "%s.log", role_name(role));
+	argv[0] = program;
 	if (role == ROLE_AGENT) {
 		argv[n++] = "--cache-dir";
 		argv[n++] = c->cache;
 	}
-	for (more = role == ROLE_AGENT ? c->agent_arguments : c->keeper_arguments; *more; more++)
-		argv[n++] = *more;
+	if (role == ROLE_CSI) {
+		argv[n++] = "--endpoint";
+		argv[n++] = endpoint;
+		argv[n++] = "--kubelet-dir";
+		argv[n++] = c->dir;
+	}
+	while (role != ROLE_CSI && *more)
+		argv[n++] = *more++;
 	argv[n] = NULL;
-	pid = program_spawn(c, argv, role == ROLE_AGENT ? "agent.log" : "keeper.log", true, err);
+	pid = program_spawn(c, argv, log, true, err);
 	if (pid < 0)
 		return pid;
 	atomic_store(&c->programs[role].pid, pid);
@@ -310,13 +335,53 @@ static int wait_for_daemon(struct chaos *c, enum role role, struct wd_err *err)
 	return wd_err_set(err, ETIMEDOUT, "no %s came back in %d s", role_name(role), CHAOS_WAIT_SECONDS);
 }
 
+/* As an administrator does who has installed another release: the daemons go on meanwhile. */
+static int start_supervisor(struct chaos *c, struct wd_err *err)
+{
+	char program[CHAOS_PATH + 32];
+	const char *const argv[] = {program, "supervise", "--run-dir", c->run, NULL};
+	pid_t pids[CHAOS_MANY], pid;
+
+	if (chaos_pids(c, ROLE_SUPERVISOR, pids) > 0)
+		return 0; /* `warpdrive-ctl mount` has started one */
+	snprintf(program, sizeof(program), "%s/warpdrive-ctl", bin_of(c, ROLE_SUPERVISOR));
+	pid = program_spawn(c, argv, "supervisor.log", false, err);
+	return pid < 0 ? pid : 0;
+}
+
+static bool has_mount(struct chaos *c, enum role role)
+{
+	pid_t pids[CHAOS_MANY];
+
+	return chaos_pids(c, role, pids) == 1 && proc_has_open(pids[0], "/dev/fuse");
+}
+
+int chaos_wait_held(struct chaos *c, struct wd_err *err)
+{
+	const enum role roles[] = {ROLE_KEEPER, ROLE_AGENT, chaos_holder(c)};
+	uint64_t end = stats_now_us() + WAIT_MS * 1000ULL;
+
+	for (size_t i = 0; i < 3; i++)
+		while (roles[i] != ROLE_COUNT && !has_mount(c, roles[i])) {
+			if (stats_now_us() >= end)
+				return wd_err_set(err, ETIMEDOUT, "the %s does not hold the mount after %d s",
+					role_name(roles[i]), CHAOS_WAIT_SECONDS);
+			short_pause();
+		}
+	return 0;
+}
+
 int chaos_start(struct chaos *c, enum role role, struct wd_err *err)
 {
-	int rc;
+	int rc = 0;
 
+	if (role == ROLE_SUPERVISOR)
+		rc = start_supervisor(c, err);
+	if (rc < 0)
+		return rc;
 	if (role == ROLE_ORIGIN)
 		rc = origin_start(c, err);
-	else if (c->options.is_supervised)
+	else if (role == ROLE_SUPERVISOR || is_supervised(c, role))
 		rc = wait_for_daemon(c, role, err);
 	else if (atomic_load(&c->programs[role].pid))
 		rc = 0;
@@ -367,7 +432,7 @@ int programs_mount(struct chaos *c, struct wd_err *err)
 	arguments[n++] = c->mount;
 	arguments[n++] = "-o";
 	arguments[n++] = c->mount_options;
-	if (c->options.is_supervised) {
+	if (c->options.holder == HOLDER_SUPERVISOR) {
 		for (more = c->agent_arguments; *more; more++)
 			arguments[n++] = *more;
 		for (more = c->keeper_arguments; *more; more++)
@@ -376,6 +441,8 @@ int programs_mount(struct chaos *c, struct wd_err *err)
 		rc = chaos_start(c, ROLE_AGENT, err);
 		if (rc == 0)
 			rc = chaos_start(c, ROLE_KEEPER, err);
+		if (rc == 0 && c->options.holder == HOLDER_CSI)
+			rc = chaos_start(c, ROLE_CSI, err);
 	}
 	arguments[n] = NULL;
 	if (rc == 0 && chaos_ctl(c, arguments) != 0)
@@ -395,8 +462,8 @@ int programs_umount(struct chaos *c, struct wd_err *err)
 
 int programs_stop(struct chaos *c, struct wd_err *err)
 {
-	/* keeper first: that is how its servers end; supervised ones end by themselves, the supervisor last */
-	static const enum role order[] = {ROLE_KEEPER, ROLE_AGENT, ROLE_SUPERVISOR, ROLE_ORIGIN};
+	/* keeper before agent: that is how its servers end; supervised ones end by themselves, the supervisor last */
+	static const enum role order[] = {ROLE_CSI, ROLE_KEEPER, ROLE_AGENT, ROLE_SUPERVISOR, ROLE_ORIGIN};
 	int rc = 0;
 
 	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
@@ -405,7 +472,7 @@ int programs_stop(struct chaos *c, struct wd_err *err)
 
 		c->programs[order[i]].is_down = true;
 		for (size_t k = 0; k < n; k++) {
-			if (!c->options.is_supervised || order[i] == ROLE_ORIGIN)
+			if (c->options.holder != HOLDER_SUPERVISOR || order[i] == ROLE_ORIGIN)
 				kill(pids[k], SIGTERM);
 			if (chaos_wait_gone(c, pids[k], err) < 0)
 				rc = wd_err_wrap(err, "end the %s", role_name(order[i]));
@@ -457,6 +524,7 @@ void programs_watch(struct chaos *c)
 {
 	check_daemon(c, ROLE_AGENT);
 	check_daemon(c, ROLE_KEEPER);
+	check_daemon(c, ROLE_CSI);
 	check_daemon(c, ROLE_ORIGIN);
 	reap_orphans(c);
 }

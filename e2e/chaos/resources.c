@@ -38,7 +38,7 @@ struct resources {
 	int stop_fd;
 	uint64_t start_us;
 	struct series series[ROLE_COUNT];
-	unsigned own_fds, keeper_fds, supervisor_fds; /* when the load started */
+	unsigned own_fds, fds[ROLE_COUNT]; /* when the load started */
 };
 
 /* ---- sampling ---- */
@@ -172,6 +172,9 @@ void resources_print(struct chaos *c)
 
 /* ---- leaks ---- */
 
+/* Those whose number of descriptors does not depend on the load. */
+static const enum role steady[] = {ROLE_KEEPER, ROLE_SUPERVISOR, ROLE_CSI};
+
 static unsigned fds_of(struct chaos *c, enum role role)
 {
 	pid_t pids[CHAOS_MANY];
@@ -184,8 +187,8 @@ void resources_mark(struct chaos *c)
 	if (!c->resources)
 		return;
 	c->resources->own_fds = proc_count_fds(getpid());
-	c->resources->keeper_fds = fds_of(c, ROLE_KEEPER);
-	c->resources->supervisor_fds = fds_of(c, ROLE_SUPERVISOR);
+	for (size_t i = 0; i < sizeof(steady) / sizeof(steady[0]); i++)
+		c->resources->fds[steady[i]] = fds_of(c, steady[i]);
 }
 
 static void compare_fds(struct chaos *c, const char *who, unsigned before, unsigned after)
@@ -219,8 +222,8 @@ void resources_compare(struct chaos *c)
 {
 	if (!c->resources)
 		return;
-	compare_fds(c, "keeper", c->resources->keeper_fds, fds_of(c, ROLE_KEEPER));
-	compare_fds(c, "supervisor", c->resources->supervisor_fds, fds_of(c, ROLE_SUPERVISOR));
+	for (size_t i = 0; i < sizeof(steady) / sizeof(steady[0]); i++)
+		compare_fds(c, role_name(steady[i]), c->resources->fds[steady[i]], fds_of(c, steady[i]));
 	check_zombies(c);
 }
 

@@ -65,6 +65,7 @@ size_t proc_descendants(struct process *out, size_t max);
 /* RssAnon + RssShmem in KiB, 0 when it is gone. */
 uint64_t proc_rss_kib(pid_t pid);
 unsigned proc_count_fds(pid_t pid);
+bool proc_has_open(pid_t pid, const char *file);
 /* Where a thread hangs: state, wchan and kernel stack, as far as they can be read; several lines. */
 void proc_print_stack(pid_t pid, pid_t tid);
 /* The device minor of what is mounted at dir (a FUSE connection's number); 0 when nothing is. */
