@@ -151,10 +151,10 @@ int wd_client_call(int sock, struct wd_msg *m, int timeout_ms, struct wd_err *er
 	return wd_err_sys(err, -rc, "receive an answer");
 }
 
-static int connect_socket(int sock, const char *path, struct wd_err *err)
+static int connect_socket(int sock, const char *path, int timeout_ms, struct wd_err *err)
 {
 	/* connect(2) waits while the listener's queue is full, and this bounds it. */
-	struct timeval patience = {HELLO_TIMEOUT_MS / 1000, 0}, for_ever = {0, 0};
+	struct timeval patience = {timeout_ms / 1000, timeout_ms % 1000 * 1000}, for_ever = {0, 0};
 	struct sockaddr_un addr;
 	int rc = make_address(path, "", &addr, err);
 
@@ -180,7 +180,7 @@ static int connect_socket(int sock, const char *path, struct wd_err *err)
 }
 
 /* says: the version that is offered. *ret_refusal gets the status of an answer that refuses. */
-static int say_hello(int sock, const char *path, enum wd_role role, uint32_t says,
+static int say_hello(int sock, const char *path, enum wd_role role, uint32_t says, int timeout_ms,
 	uint32_t *ret_version, int *ret_refusal, struct wd_err *err)
 {
 	wd_autofree struct wd_msg *m = malloc(sizeof(*m));
@@ -195,7 +195,7 @@ static int say_hello(int sock, const char *path, enum wd_role role, uint32_t say
 	wd_put_u32(m, says);
 	wd_put_u32(m, role);
 	wd_put_str(m, WD_VERSION);
-	rc = wd_client_call(sock, m, HELLO_TIMEOUT_MS, err);
+	rc = wd_client_call(sock, m, timeout_ms, err);
 	if (rc < 0) {
 		*ret_refusal = m->type == (WD_MSG_HELLO | WD_MSG_REPLY) ? m->status : 0;
 		wd_err_wrap(err, "say hello to %s at '%s'", program_behind(path), path);
@@ -217,39 +217,55 @@ static int say_hello(int sock, const char *path, enum wd_role role, uint32_t say
 	return 0;
 }
 
-static int connect_saying(const char *path, enum wd_role role, uint32_t says, uint32_t *ret_version,
-	int *ret_refusal, struct wd_err *err)
+static int connect_saying(const char *path, enum wd_role role, uint32_t says, int timeout_ms,
+	uint32_t *ret_version, int *ret_refusal, struct wd_err *err)
 {
 	wd_autoclose int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	int rc;
 
 	if (sock < 0)
 		return wd_err_sys(err, errno, "make a socket for '%s'", path);
-	rc = connect_socket(sock, path, err);
+	rc = connect_socket(sock, path, timeout_ms, err);
 	if (rc == 0)
-		rc = say_hello(sock, path, role, says, ret_version, ret_refusal, err);
+		rc = say_hello(sock, path, role, says, timeout_ms, ret_version, ret_refusal, err);
 	return rc < 0 ? rc : wd_steal_fd(&sock);
+}
+
+static int connect_version(const char *path, enum wd_role role, int timeout_ms, uint32_t *ret_version,
+	struct wd_err *err)
+{
+	struct wd_err first = WD_ERR_INIT;
+	uint32_t says = WD_PROTO_VERSION;
+	int refusal = 0, rc = connect_saying(path, role, says, timeout_ms, ret_version, &refusal, &first);
+
+	if (rc < 0 && wd_proto_is_too_new(says, refusal))
+		return connect_saying(path, role, says - 1, timeout_ms, ret_version, &refusal, err);
+	if (rc < 0 && err)
+		*err = first;
+	return rc;
 }
 
 int wd_client_connect_version(
 	const char *path, enum wd_role role, uint32_t *ret_version, struct wd_err *err)
 {
-	struct wd_err first = WD_ERR_INIT;
-	uint32_t says = WD_PROTO_VERSION;
-	int refusal = 0, rc = connect_saying(path, role, says, ret_version, &refusal, &first);
-
-	if (rc < 0 && wd_proto_is_too_new(says, refusal))
-		return connect_saying(path, role, says - 1, ret_version, &refusal, err);
-	if (rc < 0 && err)
-		*err = first;
-	return rc;
+	return connect_version(path, role, HELLO_TIMEOUT_MS, ret_version, err);
 }
 
 int wd_client_connect(const char *path, enum wd_role role, struct wd_err *err)
 {
 	uint32_t version;
 
-	return wd_client_connect_version(path, role, &version, err);
+	return connect_version(path, role, HELLO_TIMEOUT_MS, &version, err);
+}
+
+int wd_client_connect_within(const char *path, enum wd_role role, int timeout_ms, struct wd_err *err)
+{
+	uint32_t version;
+
+	if (timeout_ms < 0 || timeout_ms > HELLO_TIMEOUT_MS)
+		timeout_ms = HELLO_TIMEOUT_MS;
+	/* 0 would be for ever in setsockopt(2) */
+	return connect_version(path, role, timeout_ms ? timeout_ms : 1, &version, err);
 }
 
 /* ---- the listener ---- */

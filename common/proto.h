@@ -286,6 +286,9 @@ bool wd_rd_done(const struct wd_rd *r);
 
 /* Connects to a listener and says hello. Returns the socket, or -errno. */
 int wd_client_connect(const char *path, enum wd_role role, struct wd_err *err);
+/* The same, for who has less time than the 10 s that one may wait for a hello: -ETIMEDOUT after timeout_ms (< 0: the
+ * 10 s). */
+int wd_client_connect_within(const char *path, enum wd_role role, int timeout_ms, struct wd_err *err);
 /* The same, and says which protocol version is spoken. */
 int wd_client_connect_version(
 	const char *path, enum wd_role role, uint32_t *ret_version, struct wd_err *err);

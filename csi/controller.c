@@ -163,23 +163,23 @@ static enum rpc_code create_volume(struct rpc_call *call, const void *request, v
 static enum rpc_code delete_volume(struct rpc_call *call, const void *request, void *response)
 {
 	const Csi__V1__DeleteVolumeRequest *in = request;
+	enum rpc_code code = volume_check_id(call, "volume_id", in->volume_id);
 
-	if (!*in->volume_id)
-		return rpc_fail(call, RPC_INVALID_ARGUMENT, "volume_id: missing");
 	/* an id that this driver can never have made names nothing: it is deleted already */
-	forget(in->volume_id);
-	return RPC_OK;
+	if (code == RPC_OK)
+		forget(in->volume_id);
+	return code;
 }
 
 /* ---- questions ---- */
 
 static enum rpc_code check_id(struct rpc_call *call, const char *text, struct volume_id *ret_id)
 {
-	if (!*text)
-		return rpc_fail(call, RPC_INVALID_ARGUMENT, "volume_id: missing");
-	if (!volume_id_parse(text, ret_id))
-		return rpc_fail(call, RPC_NOT_FOUND, "volume_id: '%.128s' is no volume of this driver", text);
-	return RPC_OK;
+	enum rpc_code code = volume_check_id(call, "volume_id", text);
+
+	if (code == RPC_OK && !volume_id_parse(text, ret_id))
+		code = rpc_fail(call, RPC_NOT_FOUND, "volume_id: '%.128s' is no volume of this driver", text);
+	return code;
 }
 
 static enum rpc_code get_volume(struct rpc_call *call, const void *request, void *response)

@@ -27,10 +27,15 @@
 #define STATUS_MAX (64u << 20) /* bytes of a status */
 #define AGAIN_MS 200 /* between tries where a socket is there but its owner is not ready */
 
-/* The time by which this call must be answered. */
+/* The time by which this call must be answered; of a short call the half is left for it. */
 static int64_t latest(const struct rpc_call *call)
 {
-	return call->deadline_ns == INT64_MAX ? INT64_MAX : call->deadline_ns - DRIVER_MARGIN_NS;
+	int64_t half, now = wd_now_ns();
+
+	if (call->deadline_ns == INT64_MAX)
+		return INT64_MAX;
+	half = (call->deadline_ns - now) / 2;
+	return call->deadline_ns - (half > DRIVER_MARGIN_NS ? DRIVER_MARGIN_NS : half > 0 ? half : 0);
 }
 
 static int left_ms(int64_t until_ns)
@@ -75,7 +80,8 @@ static int connect_when_there(const struct rpc_call *call, const struct driver *
 	if (watch < 0 || inotify_add_watch(watch, d->run_dir, IN_CREATE | IN_MOVED_TO) < 0)
 		return wd_err_sys(err, errno, "watch the run directory '%s'", d->run_dir);
 	for (;;) {
-		int sock = wd_client_connect(path, WD_ROLE_CSI, err), left = left_ms(until_ns), rc;
+		int sock = wd_client_connect_within(path, WD_ROLE_CSI, left_ms(until_ns), err);
+		int left = left_ms(until_ns), rc;
 		struct stat st;
 
 		if (sock >= 0 || !is_away(sock))
@@ -212,18 +218,20 @@ static json_t *read_json(int fd)
 	return root;
 }
 
-static json_t *fetch_status(const struct driver *d, const char *name, uint16_t type, struct wd_err *err)
+static json_t *fetch_status(const struct rpc_call *call, const struct driver *d, const char *name,
+	uint16_t type, struct wd_err *err)
 {
+	int left = left_ms(latest(call)), limit_ms = left < 0 || left > LOOK_MS ? LOOK_MS : left;
 	wd_autofree struct wd_msg *m = calloc(1, sizeof(*m));
 	wd_autoclose int sock = -1, fd = -1;
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/%s", d->run_dir, name);
-	sock = m ? wd_client_connect(path, WD_ROLE_CSI, err) : -1;
+	sock = m ? wd_client_connect_within(path, WD_ROLE_CSI, limit_ms, err) : -1;
 	if (sock < 0)
 		return NULL;
 	wd_msg_start(m, type, 1);
-	if (wd_client_call(sock, m, LOOK_MS, err) < 0)
+	if (wd_client_call(sock, m, limit_ms, err) < 0)
 		return NULL;
 	fd = wd_msg_take_fd(m, 0);
 	wd_msg_close_fds(m);
@@ -249,7 +257,7 @@ static void look_at_keeper(struct rpc_call *call, const struct driver *d, const 
 	struct keeper_stats *s)
 {
 	struct wd_err err = WD_ERR_INIT;
-	json_t *root = fetch_status(d, KEEPER_SOCKET, WD_MSG_KEEPER_STATUS, &err);
+	json_t *root = fetch_status(call, d, KEEPER_SOCKET, WD_MSG_KEEPER_STATUS, &err);
 	json_t *mount = find_by(root, "mounts", "target", target);
 	const char *state = json_string_value(json_object_get(mount, "state"));
 
@@ -270,7 +278,7 @@ static void look_at_agent(struct rpc_call *call, const struct driver *d, const c
 	struct keeper_stats *s)
 {
 	struct wd_err err = WD_ERR_INIT;
-	json_t *root = fetch_status(d, AGENT_SOCKET, WD_MSG_STATUS, &err);
+	json_t *root = fetch_status(call, d, AGENT_SOCKET, WD_MSG_STATUS, &err);
 	const char *url = json_string_value(
 		json_object_get(find_by(root, "mounts", "target", target), "url"));
 	json_t *dataset = url ? find_by(root, "datasets", "url", url) : NULL;
