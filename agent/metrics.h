@@ -14,14 +14,15 @@
 
 #define WD_METRICS(M)                                                                              \
 	M(OPENS_PASSTHROUGH, "warpdrive_opens_total", "mode=\"passthrough\"",                      \
-		"Opens answered by the agent; reads of passthrough files go through the kernel and are " \
-		"not seen by any daemon, and opens of pooled files need no message")               \
+		"Opens of files; reads of passthrough files go through the kernel and are not seen by any daemon") \
 	M(OPENS_CACHED, "warpdrive_opens_total", "mode=\"cached\"", "")                            \
 	M(OPENS_COLD, "warpdrive_opens_total", "mode=\"cold\"", "")                                \
 	M(READ_LOCAL, "warpdrive_read_bytes_total", "tier=\"local\"",                              \
 		"Bytes made available to readers by tier: local counts the sizes of passthrough opens") \
 	M(READ_PEER, "warpdrive_read_bytes_total", "tier=\"peer\"", "")                            \
 	M(READ_ORIGIN, "warpdrive_read_bytes_total", "tier=\"origin\"", "")                        \
+	M(SERVER_READ_BYTES, "warpdrive_server_read_bytes_total", "",                              \
+		"Bytes with which the mounts' servers answered reads; of passthrough files there are none") \
 	M(ENSURES, "warpdrive_agent_ensure_requests_total", "", "Reads that had to wait for bytes")  \
 	M(UNCACHED_BYTES, "warpdrive_agent_uncached_bytes_total", "",                              \
 		"Bytes read through without being admitted to the cache")                          \

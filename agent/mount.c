@@ -26,8 +26,10 @@ void mount_unref(struct mount *mnt)
 	if (!mnt || atomic_fetch_sub(&mnt->refs, 1) != 1)
 		return;
 	mount_lent_drop(mnt);
-	if (mnt->mm.header)
+	if (mnt->mm.header) {
+		mount_counts_take(mnt);
 		wd_mm_unmap(&mnt->mm);
+	}
 	dataset_unref(mnt->dataset);
 	mount_options_free(mnt->options);
 	wd_mutex_done(&mnt->lock);
@@ -166,6 +168,8 @@ static void add_job(void *arg)
 
 	if (rc == 0)
 		rc = wd_mm_map(add->tables, &mnt->mm, &err);
+	if (rc == 0)
+		mount_counts_begin(mnt);
 	if (rc == 0)
 		rc = open_dataset(a, mnt, add->flags & WD_MOUNT_ADD_AGAIN, &err);
 	if (rc == 0) {

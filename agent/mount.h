@@ -32,6 +32,7 @@ struct mount {
 	struct mount_options *options;
 	struct dataset *dataset;
 	struct wd_mm mm;
+	_Atomic uint64_t counted[WD_MM_COUNTS]; /* of its counts, in the metrics already */
 	int64_t mounted_s; /* Unix time; the directories' mtime */
 	_Atomic bool has_no_passthrough; /* an option, or the kernel refused */
 	_Atomic bool is_being_checked;	 /* by check.c */
@@ -79,6 +80,13 @@ bool mount_lend(struct mount *mnt, uint64_t id, int fd, uint64_t len);
 void mount_lent_is_read(struct mount *mnt, uint64_t id);
 /* Takes all back: the server is gone. */
 void mount_lent_drop(struct mount *mnt);
+
+/* ---- mount_counts.c ---- */
+/* From now on what its servers count is counted here; what was before, an earlier agent has had. */
+void mount_counts_begin(struct mount *mnt);
+void mount_counts_take(struct mount *mnt);
+/* Before the metrics are printed. */
+void mounts_counts_take(struct agent *a);
 
 /* ---- serve.c: a server's message on the hub thread ---- */
 bool serve_message(struct mount *mnt, struct conn *c, struct wd_msg *m);

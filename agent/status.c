@@ -161,6 +161,7 @@ void status_print_metrics(struct agent *a, FILE *out)
 	struct meta_stats meta;
 	unsigned mounts = 0;
 
+	mounts_counts_take(a);
 	metrics_print(out);
 	origin_print_metrics(out);
 	print_cache(a, out);

@@ -119,6 +119,7 @@ int wd_mm_create(struct wd_err *err)
 {
 	struct wd_mm_header h = {.magic = WD_MM_MAGIC,
 		.version = WD_MM_VERSION,
+		.minor = WD_MM_MINOR,
 		.nslots = WD_MM_SLOTS,
 		.slot_size = WD_MM_SLOT_SIZE,
 		.ninodes = WD_MM_INODES,
@@ -199,6 +200,7 @@ int wd_mm_map(int fd, struct wd_mm *ret_mm, struct wd_err *err)
 		.slot_size = h.slot_size,
 		.ninodes = h.ninodes,
 		.nhandles = h.nhandles,
+		.has_counts = WD_MM_MINOR >= WD_MM_MINOR_COUNTS && h.minor >= WD_MM_MINOR_COUNTS,
 	};
 	return 0;
 }

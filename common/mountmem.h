@@ -29,7 +29,12 @@
  * inode from them. A handle is OPENING from the allocation until OPEN's answer is written, then
  * ACTIVE; RELEASE frees it. fh = index + 1.
  *
- * Format version WD_MM_VERSION; a release reads its predecessor's.
+ * Counts. What happens without a message to the agent, the server counts here; the agent exports it.
+ *
+ * Format WD_MM_VERSION.WD_MM_MINOR. Memory of another version is refused, and the mount stays with the
+ * program that served it. The minor number says what there is that programs of one version may
+ * ignore, so that servers follow each other in both directions: 1.1 has the counts, which a server of
+ * 1.0 leaves as they are. The keeper that makes a mount decides; where 1.0 had nothing there are zeros.
  */
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -41,6 +46,12 @@
 #define WD_MM_MAGIC 0x4d4d4457u /* "WDMM" */
 #define WD_MM_INFO_MAGIC 0x494d4457u
 #define WD_MM_VERSION 1
+#ifdef WD_PREVIOUS_FORMATS
+#define WD_MM_MINOR 0
+#else
+#define WD_MM_MINOR 1
+#endif
+#define WD_MM_MINOR_COUNTS 1 /* the first with counts */
 
 #define WD_MM_SLOTS 1280     /* above the kernel's max_background of 1024 */
 #define WD_MM_SLOT_SIZE 8192 /* FUSE_MIN_READ_BUFFER; enough for all a read-only mount receives */
@@ -84,6 +95,14 @@ struct wd_mm_handle {
 	_Atomic uint32_t inode; /* index */
 };
 
+enum wd_mm_count {
+	WD_MM_PASSTHROUGH_OPENS, /* of pooled or open files: the agent was not asked */
+	WD_MM_PASSTHROUGH_BYTES, /* the sizes of those files */
+	WD_MM_CACHED_OPENS,	 /* of files that are open through the server already */
+	WD_MM_READ_BYTES,	 /* with which READs were answered */
+	WD_MM_COUNTS
+};
+
 struct wd_mm_header {
 	uint32_t magic, version;
 	uint64_t total_size;
@@ -91,6 +110,8 @@ struct wd_mm_header {
 	uint64_t states_off, inodes_off, handles_off, slots_off;
 	_Atomic uint32_t handle_high; /* no handle at or above this index was ever used */
 	_Atomic uint32_t generation;  /* servers so far */
+	uint32_t minor, reserved;
+	_Atomic uint64_t counts[WD_MM_COUNTS]; /* since the mount was made; nobody else's business */
 };
 
 struct wd_mm_info {
@@ -113,6 +134,7 @@ struct wd_mm {
 	size_t size;
 	/* copies of the header's numbers, taken once after they were checked: use these */
 	uint32_t nslots, slot_size, ninodes, nhandles;
+	bool has_counts;
 };
 
 /* Makes a fresh tables memfd, sealed against resizing. Returns the fd or -errno. */
@@ -136,6 +158,20 @@ struct wd_mm_inode *wd_mm_claim(const struct wd_mm *mm, uint64_t node, bool *ret
 /* Gives back what a killed server left half claimed. A new server calls it before it serves, when
  * the old one is gone; entries in OPENING without a handle are its own to settle. */
 void wd_mm_recover(const struct wd_mm *mm);
+
+static inline void wd_mm_add(const struct wd_mm *mm, enum wd_mm_count count, uint64_t n)
+{
+	if (mm->has_counts)
+		atomic_fetch_add_explicit(&mm->header->counts[count], n, memory_order_relaxed);
+}
+
+/* What a server says; 0 where nothing is counted. */
+static inline uint64_t wd_mm_counted(const struct wd_mm *mm, enum wd_mm_count count)
+{
+	return mm->has_counts
+		       ? atomic_load_explicit(&mm->header->counts[count], memory_order_relaxed)
+		       : 0;
+}
 
 static inline void *wd_mm_request(const struct wd_mm *mm, uint32_t slot)
 {

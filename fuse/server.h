@@ -127,7 +127,8 @@ struct op {
 	struct {
 		int err; /* 0: answer with the mode */
 		uint32_t state, backing_id;
-		bool is_adopted;
+		uint64_t size;
+		bool is_adopted, is_unasked; /* unasked: the agent does not know of this open */
 	} open;
 };
 

@@ -101,6 +101,16 @@ static struct data *last_close_locked(struct wd_mm_inode *inode)
 	return data;
 }
 
+static void count_open(const struct op *op)
+{
+	if (op->open.state == WD_INO_PASSTHROUGH) {
+		wd_mm_add(&server.mm, WD_MM_PASSTHROUGH_OPENS, 1);
+		wd_mm_add(&server.mm, WD_MM_PASSTHROUGH_BYTES, op->open.size);
+	} else {
+		wd_mm_add(&server.mm, WD_MM_CACHED_OPENS, 1);
+	}
+}
+
 /* Answers OPEN with op->fh, in the mode that was in force when the handle was made. */
 static void reply_open(struct op *op)
 {
@@ -114,6 +124,8 @@ static void reply_open(struct op *op)
 		fi.direct_io = 1;
 	else
 		fi.keep_cache = 1; /* always: without it openers hang behind parked reads */
+	if (op->open.is_unasked) /* before somebody knows of it who may look */
+		count_open(op);
 	rc = fuse_reply_open(op->req, &fi);
 	if (WD_FAULT("server.die-opened"))
 		server_exit(1);
@@ -152,6 +164,7 @@ static void take_handle_locked(struct op *op, struct wd_mm_inode *inode)
 		op->open.err = ENFILE;
 	op->open.state = inode_state(inode);
 	op->open.backing_id = atomic_load(&inode->backing_id);
+	op->open.size = atomic_load(&inode->size);
 }
 
 /* Parks op behind the file of its node, which asks the agent. */
@@ -181,6 +194,7 @@ static bool open_locked(struct op *op)
 	switch (inode_begin(&server.inodes, op->node, &inode)) {
 	case INODE_OPEN:
 		take_handle_locked(op, inode);
+		op->open.is_unasked = !op->open.err && !op->open.is_adopted;
 		if (op->open.err && atomic_load(&inode->opens) == 0)
 			last_close_locked(inode); /* back to the pool: there is no data */
 		return false;

@@ -55,6 +55,7 @@ static bool reply_from(struct op *op, int fd, uint64_t offset)
 
 	if (is_read) {
 		op->data = NULL;
+		wd_mm_add(&server.mm, WD_MM_READ_BYTES, op->size);
 		fuse_reply_buf(op->req, buf, op->size);
 		op_done(op);
 		data_unref(data);

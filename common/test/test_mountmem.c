@@ -233,6 +233,30 @@ static void counts_changed_after_the_mapping_change_nothing(void **state)
 	close(fd);
 }
 
+/* In both directions: a server of either release goes on with what the other one left. */
+static void counts_are_kept_where_there_are_any_and_the_release_before_has_none(void **state)
+{
+	struct wd_mm_header h = good_header();
+	struct wd_mm mm;
+	int fd;
+
+	h.minor = WD_MM_MINOR_COUNTS;
+	for (int round = 0; round < 2; round++) {
+		fd = make_tables(&h, (off_t)h.total_size, LEAST_SEALS);
+		for (int server = 1; server <= 2; server++) {
+			assert_int_equal(wd_mm_map(fd, &mm, NULL), 0);
+			wd_mm_add(&mm, WD_MM_READ_BYTES, 10);
+			assert_int_equal(wd_mm_counted(&mm, WD_MM_READ_BYTES), round == 0 ? 10 * server : 0);
+			assert_int_equal(mm.header->counts[WD_MM_READ_BYTES], round == 0 ? 10 * server : 0);
+			wd_mm_unmap(&mm);
+		}
+		close(fd);
+		h.minor = 0;
+	}
+	h.minor = WD_MM_MINOR + 1; /* it has more, which we leave alone */
+	expect_map(&h, (off_t)h.total_size, LEAST_SEALS, 0);
+}
+
 /* ---- info ---- */
 
 static void the_info_is_read_back_and_can_never_change(void **state)
@@ -605,6 +629,7 @@ int main(void)
 		cmocka_unit_test(every_spoiled_header_field_is_refused),
 		cmocka_unit_test(tables_that_could_shrink_or_are_no_memfd_are_refused),
 		cmocka_unit_test(counts_changed_after_the_mapping_change_nothing),
+		cmocka_unit_test(counts_are_kept_where_there_are_any_and_the_release_before_has_none),
 		cmocka_unit_test(the_info_is_read_back_and_can_never_change),
 		cmocka_unit_test(info_that_is_unsealed_or_too_long_is_refused),
 		ON_SMALL(an_entry_is_claimed_once_and_found_in_every_state_but_the_free_ones),

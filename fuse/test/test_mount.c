@@ -128,6 +128,44 @@ static void a_pooled_file_opens_without_the_agent(void **state)
 	assert_int_equal(fake_get(&complete->releases), 0);
 }
 
+/* The agent, which is not asked, would not know of them. */
+static void opens_and_reads_are_counted_in_the_tables(void **state)
+{
+	struct wd_mm mm;
+
+	assert_int_equal(wd_mm_map(fake.mounts[0].tables_fd, &mm, NULL), 0);
+	assert_reads_right(complete);
+	assert_int_equal(wd_mm_counted(&mm, WD_MM_PASSTHROUGH_OPENS), 0);
+	for (int i = 1; i <= 5; i++) {
+		assert_reads_right(complete);
+		assert_int_equal(wd_mm_counted(&mm, WD_MM_PASSTHROUGH_OPENS), i);
+		assert_int_equal(wd_mm_counted(&mm, WD_MM_PASSTHROUGH_BYTES), i * complete->size);
+	}
+	assert_int_equal(wd_mm_counted(&mm, WD_MM_READ_BYTES), 0);
+	set_auto();
+	assert_reads_right(late);
+	assert_true(wd_mm_counted(&mm, WD_MM_READ_BYTES) >= late->size);
+	assert_int_equal(wd_mm_counted(&mm, WD_MM_PASSTHROUGH_OPENS), 5);
+	wd_mm_unmap(&mm);
+}
+
+/* As soon as a file is open through the server, further opens are its own to answer. */
+static void further_opens_of_a_cached_file_are_counted(void **state)
+{
+	struct wd_mm mm;
+	int fds[4];
+
+	assert_int_equal(wd_mm_map(fake.mounts[0].tables_fd, &mm, NULL), 0);
+	for (int i = 0; i < 4; i++) {
+		fds[i] = open_file("cold");
+		assert_true(fds[i] >= 0);
+		assert_int_equal(wd_mm_counted(&mm, WD_MM_CACHED_OPENS), i);
+	}
+	for (int i = 0; i < 4; i++)
+		close(fds[i]);
+	wd_mm_unmap(&mm);
+}
+
 static void an_empty_file_reads_as_empty(void **state)
 {
 	assert_reads_right(empty);
@@ -371,6 +409,8 @@ int main(void)
 		MOUNTED(everything_that_writes_is_erofs),
 		MOUNTED(a_complete_file_is_read_without_the_server),
 		MOUNTED(a_pooled_file_opens_without_the_agent),
+		MOUNTED(opens_and_reads_are_counted_in_the_tables),
+		MOUNTED(further_opens_of_a_cached_file_are_counted),
 		MOUNTED(an_empty_file_reads_as_empty),
 		MOUNTED(a_cold_read_waits_for_its_blocks),
 		MOUNTED(present_blocks_are_read_without_asking),

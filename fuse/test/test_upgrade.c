@@ -144,6 +144,61 @@ static void a_program_that_does_not_get_ready_leaves_the_old_one_serving(void **
 	assert_true(runs("program-9"));
 }
 
+/* What a release of another format would have made: its server cannot be replaced by this one. */
+static void memory_of_another_version_stays_with_its_program(void **state)
+{
+	const uint32_t newer = WD_MM_VERSION + 1, ours = WD_MM_VERSION;
+	const off_t at = offsetof(struct wd_mm_header, version);
+	int tables = fake.mounts[0].tables_fd;
+	pid_t pid = server_pid();
+
+	assert_int_equal(pwrite(tables, &newer, sizeof(newer), at), sizeof(newer));
+	offer("program-old", real_server(), "old", 0);
+	wait_for_counter("upgrades_refused", 1);
+	assert_int_equal(server_pid(), pid);
+	assert_true(runs("own"));
+	set_auto();
+	assert_reads_right(complete);
+	assert_reads_right(late);
+	assert_int_equal(pwrite(tables, &ours, sizeof(ours), at), sizeof(ours));
+	offer("program-new", real_server(), "new", 0);
+	wait_for_counter("upgrades", 1);
+	assert_reads_right(cold);
+}
+
+/* The minor version, as the release before makes it and as it is made now, under one server after the other. */
+static void memory_of_the_minor_version_before_is_served_and_left_alone(void **state)
+{
+	const uint32_t before = 0, now = WD_MM_MINOR;
+	const off_t at = offsetof(struct wd_mm_header, minor);
+	uint64_t counts[2][WD_MM_COUNTS];
+	pid_t pid = server_pid();
+	struct wd_mm mm;
+
+	assert_int_equal(wd_mm_map(fake.mounts[0].tables_fd, &mm, NULL), 0);
+	set_auto();
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(pwrite(fake.mounts[0].tables_fd, i % 2 ? &now : &before, sizeof(now), at),
+			sizeof(now));
+		kill(pid, SIGKILL);
+		pid = wait_for_new_server(pid);
+		assert_reads_right(i % 2 ? bytes : late); /* once it has answered, nobody else counts */
+		for (int c = 0; c < WD_MM_COUNTS; c++)
+			counts[0][c] = mm.header->counts[c];
+		assert_reads_right(complete);
+		assert_reads_right(complete);
+		for (int c = 0; c < WD_MM_COUNTS; c++)
+			counts[1][c] = mm.header->counts[c];
+		if (i % 2)
+			assert_true(counts[1][WD_MM_PASSTHROUGH_OPENS] + counts[1][WD_MM_READ_BYTES] >
+				    counts[0][WD_MM_PASSTHROUGH_OPENS] + counts[0][WD_MM_READ_BYTES]);
+		else
+			assert_memory_equal(counts[0], counts[1], sizeof(counts[0]));
+	}
+	wd_mm_unmap(&mm);
+	do_umount();
+}
+
 /* A new mount is served all the same. */
 static void a_new_mount_falls_back_to_the_own_program(void **state)
 {
@@ -243,6 +298,8 @@ int main(void)
 		MOUNTED(an_upgrade_reaches_no_reader),
 		MOUNTED(a_program_that_does_not_run_is_refused),
 		MOUNTED(a_program_that_does_not_get_ready_leaves_the_old_one_serving),
+		MOUNTED(memory_of_another_version_stays_with_its_program),
+		MOUNTED(memory_of_the_minor_version_before_is_served_and_left_alone),
 		MOUNTED(a_new_mount_falls_back_to_the_own_program),
 		MOUNTED(where_a_memfd_is_forbidden_a_file_does),
 		MOUNTED(an_old_server_that_dies_while_its_successor_starts_is_no_loss),
