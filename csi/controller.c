@@ -96,13 +96,13 @@ static enum rpc_code find_claim(struct rpc_call *call, const Csi__V1__CreateVolu
 	struct map parameters = MAP(in, parameters);
 	const char *name = map_get(parameters, PVC_NAME), *namespace = map_get(parameters, PVC_NAMESPACE);
 	const struct driver *d = call->arg;
-	struct claim *claim = name ? arena_alloc(call->arena, sizeof(*claim)) : NULL;
+	struct claim *claim = arena_alloc(call->arena, sizeof(*claim));
 	enum rpc_code code;
 
 	*ret_claim = NULL;
 	if (!name && !namespace)
 		return RPC_OK;
-	if (name && !claim)
+	if (!claim)
 		return rpc_fail(call, RPC_RESOURCE_EXHAUSTED, "out of memory");
 	code = claim_get(call, &d->kube, namespace ? namespace : "", name ? name : "", claim);
 	if (code != RPC_OK)
