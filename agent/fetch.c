@@ -71,6 +71,7 @@ static void fetch_free(struct fetch *f)
 	object_unref(f->object);
 	dataset_unref(f->dataset);
 	free(f->in_flight);
+	free(f->ahead);
 	free(f->name);
 	free(f);
 }
@@ -92,8 +93,9 @@ static struct fetch *fetch_new(struct fetcher *fr, const struct fetch_key *key, 
 	f->refs = 1;
 	f->name = strdup(node->key);
 	f->in_flight = calloc(f->nblocks / 64 + 1, sizeof(uint64_t));
+	f->ahead = calloc(f->nblocks / 64 + 1, sizeof(uint64_t));
 	wd_mutex_init(&f->lock);
-	if (!f->name || !f->in_flight) {
+	if (!f->name || !f->in_flight || !f->ahead) {
 		fetch_free(f);
 		return NULL;
 	}
@@ -125,6 +127,22 @@ int fetch_open(struct fetcher *fr, struct dataset *ds, const struct node *node, 
 	return 0;
 }
 
+/* Forgets that blocks were fetched ahead; returns how many bytes were. */
+static uint64_t pass_locked(struct fetch *f, uint64_t from, uint64_t to) WD_REQUIRES(f->lock)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t b = (uint32_t)(from / WD_BLOCK_SIZE); (uint64_t)b * WD_BLOCK_SIZE < to; b++) {
+		if (f->ahead[b / 64] == 0)
+			b |= 63;
+		if (!has_bit(f->ahead, b))
+			continue;
+		f->ahead[b / 64] &= ~(1ULL << (b % 64));
+		sum += block_len(f, b);
+	}
+	return sum;
+}
+
 struct fetch *fetch_ref(struct fetch *f)
 {
 	wd_lock(&f->fetcher->lock);
@@ -146,8 +164,12 @@ void fetch_unref(struct fetch *f)
 	if (is_last)
 		HASH_DEL(fr->table, f);
 	wd_unlock(&fr->lock);
-	if (is_last)
-		fetch_free(f);
+	if (!is_last)
+		return;
+	wd_lock(&f->lock);
+	metric_add(METRIC_PREFETCH_UNUSED, pass_locked(f, 0, f->size));
+	wd_unlock(&f->lock);
+	fetch_free(f);
 }
 
 struct object *fetch_object(const struct fetch *f)
@@ -179,6 +201,8 @@ void fetch_block_over_locked(struct fetch *f, uint32_t block, int status, struct
 	uint32_t first, last;
 
 	f->in_flight[block / 64] &= ~(1ULL << (block % 64));
+	if (status != 0)
+		f->ahead[block / 64] &= ~(1ULL << (block % 64));
 	DL_FOREACH_SAFE(f->waits, w, tmp) {
 		block_range(w, &first, &last);
 		if (block < first || block > last)
@@ -296,11 +320,19 @@ static void want(struct fetch *f)
 	fetcher_pump(f->fetcher);
 }
 
-static bool touch_locked(struct fetch *f, uint64_t offset, uint64_t len) WD_REQUIRES(f->lock)
+/* A reader is there. True when something is wanted ahead of it. */
+static bool touch_locked(struct fetch *f, const struct stream_read *r) WD_REQUIRES(f->lock)
 {
-	return streams_touch(&f->streams, offset, len, f->size,
-		       (uint64_t)f->fetcher->settings->prefetch_window) &&
-		wd_now_ns() >= f->no_room_until_ns;
+	struct stream_touch touch =
+		streams_touch(&f->streams, r, f->size, (uint64_t)f->fetcher->settings->prefetch_window);
+
+	metric_add(METRIC_PREFETCH_USED, pass_locked(f, touch.from, touch.to));
+	if (touch.found != STREAM_NEW)
+		metric_inc(touch.found == STREAM_STRIDED ? METRIC_STREAMS_STRIDED
+							 : METRIC_STREAMS_SEQUENTIAL);
+	if (touch.is_random)
+		metric_inc(METRIC_STREAMS_RANDOM);
+	return touch.is_wanting && wd_now_ns() >= f->no_room_until_ns;
 }
 
 static bool has_just_failed_locked(const struct fetch *f, const struct fetch_wait *w) WD_REQUIRES(f->lock)
@@ -320,7 +352,7 @@ static void wait_for_blocks(struct fetch *f, struct fetch_wait *w, bool is_again
 
 	w->prev = w->next = NULL;
 	wd_lock(&f->lock);
-	is_wanting = touch_locked(f, w->offset, w->len);
+	is_wanting = touch_locked(f, &(struct stream_read){w->offset, w->len, false});
 	is_present = object_has(f->object, w->offset, w->len);
 	lost = is_present ? 0 : f->lost;
 	if (!is_present && !lost && !is_again && has_just_failed_locked(f, w))
@@ -373,7 +405,7 @@ void fetch_hint(struct fetch *f, uint64_t offset, uint64_t len)
 	bool is_wanting;
 
 	wd_lock(&f->lock);
-	is_wanting = touch_locked(f, offset, len);
+	is_wanting = touch_locked(f, &(struct stream_read){offset, len, true});
 	wd_unlock(&f->lock);
 	if (is_wanting)
 		want(f);
@@ -398,6 +430,7 @@ static bool plan_prefetch_locked(struct fetch *f, struct run *ret_run) WD_REQUIR
 		*ret_run = (struct run){b, 0};
 		while (b < end && !in_flight(f, b) && !object_has_block(f->object, b)) {
 			f->in_flight[b / 64] |= 1ULL << (b % 64);
+			f->ahead[b / 64] |= 1ULL << (b % 64);
 			ret_run->count++;
 			b++;
 		}

@@ -52,6 +52,7 @@ struct fetch {
 
 	struct wd_mutex lock;
 	uint64_t *in_flight WD_GUARDED_BY(lock); /* bit per block */
+	uint64_t *ahead WD_GUARDED_BY(lock); /* the same: fetched ahead, and no reader came by yet */
 	struct fetch_wait *waits WD_GUARDED_BY(lock);
 	struct streams streams WD_GUARDED_BY(lock);
 	int lost WD_GUARDED_BY(lock); /* this version at the origin: -ESTALE another, -ENOENT none; 0: there */
@@ -63,9 +64,21 @@ struct fetch {
 	int64_t no_room_until_ns WD_GUARDED_BY(lock); /* the cache refused: no prefetch until then */
 };
 
-static inline bool in_flight(const struct fetch *f, uint32_t block)
+static inline bool has_bit(const uint64_t *bits, uint32_t block)
 {
-	return f->in_flight[block / 64] >> (block % 64) & 1;
+	return bits[block / 64] >> (block % 64) & 1;
+}
+
+static inline bool in_flight(const struct fetch *f, uint32_t block) WD_REQUIRES(f->lock)
+{
+	return has_bit(f->in_flight, block);
+}
+
+static inline uint64_t block_len(const struct fetch *f, uint32_t block)
+{
+	uint64_t start = (uint64_t)block * WD_BLOCK_SIZE;
+
+	return f->size - start < WD_BLOCK_SIZE ? f->size - start : WD_BLOCK_SIZE;
 }
 
 /* A block is over: present (status 0) or not. Detaches the waits that this decides onto *ret_over. */

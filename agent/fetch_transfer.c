@@ -51,13 +51,6 @@ static void transfer_free(struct transfer *t)
 	fetcher_pump(fr);
 }
 
-static uint64_t block_len(const struct fetch *f, uint32_t block)
-{
-	uint64_t start = (uint64_t)block * WD_BLOCK_SIZE;
-
-	return f->size - start < WD_BLOCK_SIZE ? f->size - start : WD_BLOCK_SIZE;
-}
-
 /* The next block is in the cache: wakes who waits for it. */
 static void block_landed(struct transfer *t, uint32_t block)
 {

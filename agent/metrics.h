@@ -27,6 +27,16 @@
 	M(UNCACHED_BYTES, "warpdrive_agent_uncached_bytes_total", "",                              \
 		"Bytes read through without being admitted to the cache")                          \
 	M(PREFETCH_BYTES, "warpdrive_prefetch_issued_bytes_total", "", "Bytes asked ahead of readers") \
+	M(PREFETCH_USED, "warpdrive_prefetch_used_bytes_total", "",                                \
+		"Bytes asked ahead that a reader came to while the file was streamed")               \
+	M(PREFETCH_UNUSED, "warpdrive_prefetch_unused_bytes_total", "",                            \
+		"Bytes fetched ahead that no reader had come to when the file was closed (later "      \
+		"opens, and reads by passthrough, are not seen here)")                             \
+	M(STREAMS_SEQUENTIAL, "warpdrive_read_streams_total", "pattern=\"sequential\"",            \
+		"Patterns found in reads: streams that were read on in sequence or by a fixed "     \
+		"stride, and single reads that belonged to none")                                  \
+	M(STREAMS_STRIDED, "warpdrive_read_streams_total", "pattern=\"strided\"", "")              \
+	M(STREAMS_RANDOM, "warpdrive_read_streams_total", "pattern=\"random\"", "")                \
 	M(STALE_OBJECTS, "warpdrive_agent_stale_objects_total", "",                                \
 		"Objects found changed at the origin while in use")                                \
 	M(FETCH_ERRORS, "warpdrive_agent_fetch_errors_total", "",                                  \

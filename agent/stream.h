@@ -2,11 +2,16 @@
 #ifndef WD_AGENT_STREAM_H
 #define WD_AGENT_STREAM_H
 /*
- * Sequential readers of one object, found by where reads land. Pure: no clock, no locks.
+ * The pattern of reads of one object, found by where they land. Pure: no clock, no locks.
  *
- * A read that lands near the end of a known stream carries it on; any other begins a stream of its
- * own, in the place of the least recently used. A stream asks for nothing until its second read;
- * then its window starts at four blocks and doubles with every read that carries it on.
+ * A read carries a stream on when it lands where that stream goes: near the end of what was read
+ * (sequential), or a whole number of strides after the last read (strided, in either direction). Any
+ * other read begins a stream of its own, in the place of the least recently used. Nothing is asked
+ * ahead before two reads have carried a stream on (one, where it began with the object), so random
+ * reads cost only what they touch. Then its window starts at four blocks and doubles with every read
+ * that carries it on, as long as it is no larger than twice what the stream has read so far: where
+ * a reader takes short pieces here and there, little is fetched behind each. An object whose streams
+ * keep ending after short runs gets nothing ahead until one outlives them.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,10 +19,23 @@
 #define STREAMS 8
 #define STREAM_SLACK (2 * 1024 * 1024) /* bytes a read may land before or behind the end */
 
+enum stream_pattern {
+	STREAM_NEW,	   /* too few reads to say */
+	STREAM_SEQUENTIAL,
+	STREAM_STRIDED
+};
+
 struct stream {
+	enum stream_pattern pattern;
+	uint64_t first;	 /* where it began */
+	uint64_t last;	 /* where the last read began */
 	uint64_t next;	 /* the end of what was read */
-	uint64_t asked;	 /* the end of what was asked ahead */
-	uint64_t window; /* bytes wanted ahead of next; 0: not sequential (yet) */
+	uint64_t len;	 /* strided: of one read */
+	int64_t stride;	 /* from one read to the next, as far as it is known; 0: sequential */
+	unsigned streak; /* reads in a row that carried it on */
+	uint64_t window; /* bytes wanted ahead; 0: none (yet) */
+	uint64_t asked;	 /* sequential: the end of what was asked ahead */
+	unsigned ahead;	 /* strided: reads that were asked ahead */
 	uint64_t used;	 /* order of use */
 	bool is_live;
 };
@@ -25,11 +43,26 @@ struct stream {
 struct streams {
 	struct stream s[STREAMS];
 	uint64_t clock;
+	uint64_t short_run; /* about the longest of the runs that ended lately, bytes */
+	unsigned nshort;    /* how many of them in a row were short */
 };
 
-/* A read of [offset, offset+len) of an object of `size` bytes. True when some stream now wants bytes
- * that were not asked for. */
-bool streams_touch(struct streams *ss, uint64_t offset, uint64_t len, uint64_t size,
+struct stream_read {
+	uint64_t offset, len;
+	/* The reads in between are not told, up to a MiB of them: bytes that are there. */
+	bool is_sparse;
+};
+
+/* What a read told. */
+struct stream_touch {
+	enum stream_pattern found; /* a stream has just shown this pattern; STREAM_NEW: none has */
+	bool is_random;		   /* the read belongs to no stream, and a stream of one read made place for it */
+	bool is_wanting;	   /* some stream now wants bytes that were not asked for */
+	uint64_t from, to;	   /* read by now: the read itself, and what its stream passed on the way */
+};
+
+/* A read inside an object of `size` bytes. */
+struct stream_touch streams_touch(struct streams *ss, const struct stream_read *r, uint64_t size,
 	uint64_t max_window);
 /* The next range to ask for, at most max_len long; it counts as asked. False when none is wanted. */
 bool streams_next(struct streams *ss, uint64_t size, uint64_t max_len, uint64_t *ret_offset,

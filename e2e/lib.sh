@@ -144,11 +144,18 @@ kib() {
 
 # ---- data ----
 
+# How large the trees are: 20,000 files, but under a sanitizer, where each costs ten times as much.
+tree_files=20000 tree_options=()
+if grep -q __asan_init "$E2E_BIN/warpdrive-agent"; then
+	tree_files=2500 tree_options=(--files 2500 --many 1500 --big 200000000)
+fi
+
 # make_tree DIR [OPTION...]: writes DIR, and manifest and index beside it
 make_tree() {
 	local dir=$1
 	shift
-	"$E2E_BIN/e2e-make-tree" --out "$dir" --manifest "$dir.manifest" --index "$dir.index" "$@" >/dev/null
+	"$E2E_BIN/e2e-make-tree" --out "$dir" --manifest "$dir.manifest" --index "$dir.index" \
+		"${tree_options[@]}" "$@" >/dev/null
 }
 
 check_tree() {
@@ -235,6 +242,22 @@ toxic() {
 import sys, urllib.request
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 sys.stdout.write(opener.open(sys.argv[1], timeout=60).read().decode())' "$http_url/.toxic?${1:-}" || fail "toxic $*"
+}
+
+# serve_metrics: before the first mount; the private agent then shows its metrics to `metric`
+serve_metrics() {
+	metrics_port=$(free_port)
+	agent_options+=(--set "http-listen=127.0.0.1:$metrics_port")
+}
+
+# metric SERIES: its value; nothing when there is none
+metric() {
+	python3 -c '
+import sys, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+for line in opener.open("http://127.0.0.1:" + sys.argv[1] + "/metrics", timeout=60).read().decode().splitlines():
+    if line.startswith(sys.argv[2] + " "):
+        print(int(float(line.split()[-1])))' "$metrics_port" "$1"
 }
 
 # agent_log TEXT...: how many lines of the agent's log have all of the texts in them

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <cmocka.h>
 
 #include "agent/stream.h"
@@ -12,6 +13,12 @@
 #define SIZE (1024 * MIB)
 #define WINDOW (64 * MIB)
 #define GET (8 * MIB)
+#define KIB 1024ULL
+
+static bool read_at(struct streams *ss, uint64_t offset, uint64_t len, uint64_t size)
+{
+	return streams_touch(ss, &(struct stream_read){offset, len, false}, size, WINDOW).is_wanting;
+}
 
 static uint64_t drain(struct streams *ss, uint64_t *ret_end)
 {
@@ -32,7 +39,7 @@ static void one_read_asks_for_nothing_ahead(void **state)
 {
 	struct streams ss = {0};
 
-	assert_false(streams_touch(&ss, 0, 128 * 1024, SIZE, WINDOW));
+	assert_false(read_at(&ss, 0, 128 * 1024, SIZE));
 	assert_int_equal(drain(&ss, NULL), 0);
 }
 
@@ -42,7 +49,7 @@ static void sequential_reads_open_the_window_to_its_bound(void **state)
 	uint64_t end = 0, ahead = 0;
 
 	for (uint64_t at = 0; at < 200 * MIB; at += MIB) {
-		streams_touch(&ss, at, MIB, SIZE, WINDOW);
+		read_at(&ss, at, MIB, SIZE);
 		drain(&ss, &end);
 		if (end > at + MIB)
 			ahead = end - at - MIB;
@@ -57,7 +64,7 @@ static void every_byte_is_asked_once(void **state)
 	uint64_t offset, len, next = 0;
 
 	for (uint64_t at = 0; at < SIZE; at += MIB) {
-		streams_touch(&ss, at, MIB, SIZE, WINDOW);
+		read_at(&ss, at, MIB, SIZE);
 		while (streams_next(&ss, SIZE, GET, &offset, &len)) {
 			assert_true(offset >= next);
 			next = offset + len;
@@ -66,29 +73,156 @@ static void every_byte_is_asked_once(void **state)
 	assert_int_equal(next, SIZE);
 }
 
-static void random_reads_ask_for_nothing_ahead(void **state)
-{
-	struct streams ss = {0};
-	uint64_t x = 88172645463325252ULL, ahead = 0;
+/* ---- traces: what a cache that starts empty and gets all it asks for at once would fetch ---- */
 
-	for (int i = 0; i < 1000; i++) {
-		x ^= x << 13;
-		x ^= x >> 7;
-		x ^= x << 17;
-		/* places too far from each other to be mistaken for a stream */
-		streams_touch(&ss, x % 64 * 16 * MIB, 128 * 1024, SIZE, WINDOW);
-		ahead += drain(&ss, NULL);
+struct trace {
+	struct streams ss;
+	uint64_t size;
+	unsigned char *state; /* per block */
+	uint64_t asked, fetched, ahead, used; /* bytes; of them fetched ahead, and of those read */
+};
+enum { PRESENT = 1, AHEAD = 2 };
+
+static void trace_start(struct trace *t, uint64_t size)
+{
+	*t = (struct trace){.size = size, .state = calloc(size / WD_BLOCK_SIZE + 1, 1)};
+	assert_non_null(t->state);
+}
+
+static struct stream_touch trace_read(struct trace *t, uint64_t offset, uint64_t len)
+{
+	struct stream_touch touch;
+	uint64_t at, n;
+	bool is_present = true;
+
+	for (uint64_t b = offset / WD_BLOCK_SIZE; b * WD_BLOCK_SIZE < offset + len; b++) {
+		is_present = is_present && (t->state[b] & PRESENT);
+		if (!(t->state[b] & PRESENT))
+			t->fetched += WD_BLOCK_SIZE;
+		if (t->state[b] & AHEAD)
+			t->used += WD_BLOCK_SIZE;
+		t->state[b] = PRESENT;
 	}
-	assert_true(ahead <= 1000 * 4ULL * WD_BLOCK_SIZE);
+	t->asked += len;
+	touch = streams_touch(&t->ss, &(struct stream_read){offset, len, is_present}, t->size, WINDOW);
+	while (streams_next(&t->ss, t->size, GET, &at, &n))
+		for (uint64_t b = at / WD_BLOCK_SIZE; b * WD_BLOCK_SIZE < at + n; b++) {
+			if (t->state[b] & PRESENT)
+				continue;
+			t->state[b] = PRESENT | AHEAD;
+			t->fetched += WD_BLOCK_SIZE;
+			t->ahead += WD_BLOCK_SIZE;
+		}
+	return touch;
+}
+
+static double accuracy(struct trace *t)
+{
+	free(t->state);
+	return t->ahead ? (double)t->used / (double)t->ahead : 1;
+}
+
+static uint64_t dice(void)
+{
+	static uint64_t x = 88172645463325252ULL;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	return x;
+}
+
+static void random_reads_fetch_what_they_touch(void **state)
+{
+	struct trace t;
+
+	trace_start(&t, SIZE);
+	for (int i = 0; i < 4000; i++)
+		trace_read(&t, dice() % (SIZE / WD_BLOCK_SIZE) * WD_BLOCK_SIZE, WD_BLOCK_SIZE);
+	assert_true(t.ahead <= t.fetched / 50);
+	accuracy(&t);
+}
+
+static void random_reads_of_several_requests_soon_fetch_little_more(void **state)
+{
+	struct trace t;
+
+	/* a sample of 1.5 MiB, as twelve requests of the kernel, anywhere */
+	trace_start(&t, 16 * SIZE);
+	for (int i = 0; i < 1000; i++) {
+		uint64_t at = dice() % (15 * SIZE / WD_BLOCK_SIZE) * WD_BLOCK_SIZE;
+
+		for (int k = 0; k < 12; k++)
+			trace_read(&t, at + (uint64_t)k * 128 * KIB, 128 * KIB);
+	}
+	assert_true((double)t.fetched <= 1.1 * (double)t.asked);
+	accuracy(&t);
+}
+
+static void after_short_runs_a_long_one_is_read_ahead_again(void **state)
+{
+	struct trace t;
+	uint64_t before;
+
+	trace_start(&t, SIZE);
+	for (int i = 0; i < 100; i++)
+		for (uint64_t k = 0; k < 8; k++)
+			trace_read(&t, (dice() % 512) * MIB + k * 128 * KIB, 128 * KIB);
+	before = t.ahead;
+	for (uint64_t at = 600 * MIB; at < 800 * MIB; at += MIB)
+		trace_read(&t, at, MIB);
+	assert_true(t.ahead - before > 150 * MIB);
+	accuracy(&t);
+}
+
+static void what_a_sequential_reader_fetches_ahead_it_reads(void **state)
+{
+	struct trace t;
+
+	trace_start(&t, SIZE);
+	for (uint64_t at = 0; at < SIZE; at += 128 * KIB)
+		trace_read(&t, at, 128 * KIB);
+	assert_true(t.ahead > SIZE * 9 / 10);
+	assert_true(accuracy(&t) == 1);
+}
+
+static void strided_reads_are_read_ahead_in_both_directions(void **state)
+{
+	for (int is_down = 0; is_down < 2; is_down++) {
+		struct trace t;
+		unsigned found = 0;
+
+		trace_start(&t, 16 * SIZE);
+		for (uint64_t i = 0; i < 1000; i++)
+			found += trace_read(&t, (is_down ? 1000 - i : i) * 10 * MIB, 100 * KIB).found ==
+				 STREAM_STRIDED;
+		assert_int_equal(found, 1);
+		assert_true(t.ahead > 900 * WD_BLOCK_SIZE);
+		/* nothing between the strides, and little behind the end */
+		assert_true(t.fetched <= 1300 * WD_BLOCK_SIZE);
+		assert_true(accuracy(&t) >= 0.8);
+	}
+}
+
+static void a_sequence_that_begins_in_the_middle_is_found(void **state)
+{
+	struct trace t;
+
+	trace_start(&t, SIZE);
+	trace_read(&t, 100 * MIB, 64 * KIB); /* a footer, an index */
+	for (uint64_t at = 500 * MIB; at < 600 * MIB; at += MIB)
+		trace_read(&t, at, MIB);
+	assert_true(t.ahead > 90 * MIB);
+	accuracy(&t);
 }
 
 static void eight_interleaved_streams_are_told_apart(void **state)
 {
 	struct streams ss = {0};
 
-	for (uint64_t step = 0; step < 16; step++)
+	for (uint64_t step = 0; step < 80; step++)
 		for (uint64_t s = 0; s < STREAMS; s++)
-			streams_touch(&ss, s * 100 * MIB + step * MIB, MIB, SIZE, WINDOW);
+			read_at(&ss, s * 100 * MIB + step * MIB, MIB, SIZE);
 	for (int i = 0; i < STREAMS; i++)
 		assert_int_equal(ss.s[i].window, WINDOW);
 }
@@ -98,8 +232,8 @@ static void a_short_step_back_keeps_the_stream(void **state)
 	struct streams ss = {0};
 
 	for (uint64_t at = 0; at < 8 * MIB; at += MIB)
-		streams_touch(&ss, at, MIB, SIZE, WINDOW);
-	streams_touch(&ss, 7 * MIB, 64 * 1024, SIZE, WINDOW);
+		read_at(&ss, at, MIB, SIZE);
+	read_at(&ss, 7 * MIB, 64 * 1024, SIZE);
 	assert_int_equal(ss.s[0].next, 8 * MIB);
 	assert_false(ss.s[1].is_live);
 }
@@ -109,9 +243,9 @@ static void the_end_of_the_object_ends_the_window(void **state)
 	struct streams ss = {0};
 	uint64_t offset, len, end = 0, size = 5 * MIB + 17;
 
-	streams_touch(&ss, 0, MIB, size, WINDOW);
+	read_at(&ss, 0, MIB, size);
 	for (uint64_t at = MIB; at < 5 * MIB; at += MIB) {
-		streams_touch(&ss, at, MIB, size, WINDOW);
+		read_at(&ss, at, MIB, size);
 		while (streams_next(&ss, size, GET, &offset, &len))
 			end = offset + len;
 	}
@@ -124,8 +258,8 @@ static void a_reader_at_the_very_end_wants_nothing(void **state)
 	uint64_t offset, len, size = 5 * MIB + 17;
 	int n = 0;
 
-	streams_touch(&ss, 4 * MIB, MIB, size, WINDOW);
-	streams_touch(&ss, 5 * MIB, 17, size, WINDOW);
+	read_at(&ss, 4 * MIB, MIB, size);
+	read_at(&ss, 5 * MIB, 17, size);
 	while (streams_next(&ss, size, GET, &offset, &len))
 		assert_true(++n < 2);
 }
@@ -136,7 +270,12 @@ int main(void)
 		cmocka_unit_test(one_read_asks_for_nothing_ahead),
 		cmocka_unit_test(sequential_reads_open_the_window_to_its_bound),
 		cmocka_unit_test(every_byte_is_asked_once),
-		cmocka_unit_test(random_reads_ask_for_nothing_ahead),
+		cmocka_unit_test(random_reads_fetch_what_they_touch),
+		cmocka_unit_test(random_reads_of_several_requests_soon_fetch_little_more),
+		cmocka_unit_test(after_short_runs_a_long_one_is_read_ahead_again),
+		cmocka_unit_test(what_a_sequential_reader_fetches_ahead_it_reads),
+		cmocka_unit_test(strided_reads_are_read_ahead_in_both_directions),
+		cmocka_unit_test(a_sequence_that_begins_in_the_middle_is_found),
 		cmocka_unit_test(eight_interleaved_streams_are_told_apart),
 		cmocka_unit_test(a_short_step_back_keeps_the_stream),
 		cmocka_unit_test(the_end_of_the_object_ends_the_window),
