@@ -145,8 +145,10 @@ kib() {
 # ---- data ----
 
 # How large the trees are: 20,000 files, but under a sanitizer, where each costs ten times as much.
+# shellcheck disable=SC2034 # for the cases
 tree_files=20000 tree_options=()
 if grep -q __asan_init "$E2E_BIN/warpdrive-agent"; then
+	# shellcheck disable=SC2034
 	tree_files=2500 tree_options=(--files 2500 --many 1500 --big 200000000)
 fi
 
