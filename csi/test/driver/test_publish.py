@@ -136,6 +136,10 @@ class PublishTest(unittest.TestCase):
                         self.assertEqual(call.code(), CODE.OK, call.details())
             # what is mounted stays OK to publish, whatever is ill
             self.assertEqual(started[11][1].code(), CODE.OK, started[11][1].details())
+            condition = started[12][1].result().volume_condition
+            if part != "server":  # that one is replaced at once
+                self.assertTrue(condition.abnormal)
+                self.assertIn(part, condition.message)
             self.resume(*pids)
             self.assertEqual(read_all(self.node.target(mounted[0])), FILES)
             for name in (*mounted, f"{part}-new"):
