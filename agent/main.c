@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* warpdrive-agent: command line, settings, signals. Everything else is agent/agent.c. */
-#include <getopt.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,25 +14,9 @@
 #include "agent/agent.h"
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/options.h"
 
 #define DEFAULT_CONFIG "/etc/warpdrive/agent.yaml"
-
-static void usage(FILE *out)
-{
-	fputs("Usage: warpdrive-agent [OPTION]...\n"
-	      "Keeps object data in sparse files on local disk and serves the mounts of this node.\n\n"
-	      "  --config FILE       settings, YAML (default " DEFAULT_CONFIG " if it exists)\n"
-	      "  --set KEY=VALUE     one setting; may be repeated; wins over the file\n"
-	      "  --run-dir DIR       short for --set run-dir=DIR\n"
-	      "  --cache-dir DIR     short for --set cache-dir=DIR\n"
-	      "  --exit-when-idle    end when the last mount is gone\n"
-	      "  --ready-fd N        write a byte to descriptor N when ready\n"
-	      "  --check-config      check the settings and end\n"
-	      "  --print-defaults    print every setting with its default and meaning, and end\n"
-	      "  --help, --version\n\n"
-	      "Environment: WARPDRIVE_RUN_DIR, WARPDRIVE_CACHE_DIR, WARPDRIVE_LOG=debug|info|warn|error.\n",
-		out);
-}
 
 static int fail(int code, const struct wd_err *err)
 {
@@ -52,40 +36,79 @@ static int set_pair(struct settings *s, const char *pair, struct wd_err *err)
 	return wd_config_set(settings_keys, s, name, eq + 1, err);
 }
 
-enum { OPT_CONFIG = 1000, OPT_SET, OPT_RUN_DIR, OPT_CACHE_DIR, OPT_IDLE, OPT_READY, OPT_CHECK, OPT_PRINT };
+/* What the command line says; settings in its order, to be applied after the file. */
+struct command_line {
+	const char *config;
+	struct pair {
+		const char *name; /* NULL: value is KEY=VALUE */
+		const char *value;
+	} *pairs; /* room for one per argument */
+	size_t npairs;
+	bool exits_when_idle, is_check, is_print;
+	int ready_fd;
+};
 
-static const struct option long_options[] = {
-	{"config", required_argument, NULL, OPT_CONFIG},
-	{"set", required_argument, NULL, OPT_SET},
-	{"run-dir", required_argument, NULL, OPT_RUN_DIR},
-	{"cache-dir", required_argument, NULL, OPT_CACHE_DIR},
-	{"exit-when-idle", no_argument, NULL, OPT_IDLE},
-	{"ready-fd", required_argument, NULL, OPT_READY},
-	{"check-config", no_argument, NULL, OPT_CHECK},
-	{"print-defaults", no_argument, NULL, OPT_PRINT},
-	{"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, 'V'},
+static int add_pair(struct command_line *l, const char *name, const char *value)
+{
+	l->pairs[l->npairs++] = (struct pair){name, value};
+	return 0;
+}
+
+static int add_setting(void *line, const char *text)
+{
+	return add_pair(line, NULL, text);
+}
+
+static int add_run_dir(void *line, const char *text)
+{
+	return add_pair(line, "run-dir", text);
+}
+
+static int add_cache_dir(void *line, const char *text)
+{
+	return add_pair(line, "cache-dir", text);
+}
+
+#define AT(field) offsetof(struct command_line, field)
+static const struct wd_option options_known[] = {
+	{"config", WD_OPTION_TEXT, AT(config), "FILE", NULL, "settings, YAML (default " DEFAULT_CONFIG " if it exists)", NULL},
+	{"set", WD_OPTION_CALL, 0, "KEY=VALUE", NULL, "one setting; may be repeated; wins over the file", add_setting},
+	{"run-dir", WD_OPTION_CALL, 0, "DIR", NULL, "short for --set run-dir=DIR", add_run_dir},
+	{"cache-dir", WD_OPTION_CALL, 0, "DIR", NULL, "short for --set cache-dir=DIR", add_cache_dir},
+	{"exit-when-idle", WD_OPTION_FLAG, AT(exits_when_idle), NULL, NULL, "end when the last mount is gone", NULL},
+	{"ready-fd", WD_OPTION_NUMBER, AT(ready_fd), "N", NULL, "write a byte to descriptor N when ready", NULL},
+	{"check-config", WD_OPTION_FLAG, AT(is_check), NULL, NULL, "check the settings and end", NULL},
+	{"print-defaults", WD_OPTION_FLAG, AT(is_print), NULL, NULL,
+		"print every setting with its default and meaning, and end", NULL},
 	{0},
 };
 
-/* The file first, wherever --config stands, then the environment, then the flags in order. */
-static int read_settings(int argc, char **argv, struct settings *s, struct wd_err *err)
-{
-	const char *config = NULL, *env;
-	int c, rc = wd_config_defaults(settings_keys, s, err);
+static const struct wd_command command = {
+	.name = "warpdrive-agent",
+	.usage = "[options]",
+	.about = "Keeps object data in sparse files on local disk and serves the mounts of this node.\n",
+	.more = "Environment: WARPDRIVE_RUN_DIR, WARPDRIVE_CACHE_DIR, WARPDRIVE_LOG=debug|info|warn|error.\n",
+	.options = options_known,
+};
 
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, "hV", long_options, NULL)) != -1)
-		if (c == OPT_CONFIG)
-			config = optarg;
-	opterr = 1;
-	optind = 1;
-	if (rc == 0 && (config || access(DEFAULT_CONFIG, F_OK) == 0))
-		rc = wd_config_read_file(settings_keys, s, config ? config : DEFAULT_CONFIG, err);
+/* The file first, then the environment, then the command line in its order. */
+static int read_settings(const struct command_line *l, struct settings *s, struct wd_err *err)
+{
+	const char *env;
+	int rc = wd_config_defaults(settings_keys, s, err);
+
+	if (rc == 0 && (l->config || access(DEFAULT_CONFIG, F_OK) == 0))
+		rc = wd_config_read_file(settings_keys, s, l->config ? l->config : DEFAULT_CONFIG, err);
 	if (rc == 0 && (env = getenv("WARPDRIVE_RUN_DIR")))
 		rc = wd_config_set(settings_keys, s, "run-dir", env, err);
 	if (rc == 0 && (env = getenv("WARPDRIVE_CACHE_DIR")))
 		rc = wd_config_set(settings_keys, s, "cache-dir", env, err);
+	for (size_t i = 0; rc == 0 && i < l->npairs; i++) {
+		const struct pair *p = &l->pairs[i];
+
+		rc = p->name ? wd_config_set(settings_keys, s, p->name, p->value, err)
+			     : set_pair(s, p->value, err);
+	}
 	return rc;
 }
 
@@ -109,56 +132,24 @@ static void prepare_process(void)
 	mallopt(M_MMAP_THRESHOLD, 256 * 1024);
 }
 
-static int run(int argc, char **argv, struct settings *s)
+static int run(int argc, char **argv, struct command_line *l, struct settings *s)
 {
-	struct agent_options options = {.settings = s, .ready_fd = -1};
+	struct agent_options options = {.settings = s};
 	struct wd_err err = WD_ERR_INIT;
-	bool is_check = false;
-	int c, rc;
+	int rc = wd_options_parse(&command, argc, argv, l);
 
+	if (rc >= 0)
+		return rc;
 	wd_log_init("agent");
-	if (read_settings(argc, argv, s, &err) < 0)
+	if (read_settings(l, s, &err) < 0)
 		return fail(2, &err);
-	while ((c = getopt_long(argc, argv, "hV", long_options, NULL)) != -1) {
-		rc = 0;
-		switch (c) {
-		case OPT_CONFIG:
-			break;
-		case OPT_SET:
-			rc = set_pair(s, optarg, &err);
-			break;
-		case OPT_RUN_DIR:
-			rc = wd_config_set(settings_keys, s, "run-dir", optarg, &err);
-			break;
-		case OPT_CACHE_DIR:
-			rc = wd_config_set(settings_keys, s, "cache-dir", optarg, &err);
-			break;
-		case OPT_IDLE:
-			options.exits_when_idle = true;
-			break;
-		case OPT_READY:
-			options.ready_fd = atoi(optarg);
-			break;
-		case OPT_CHECK:
-			is_check = true;
-			break;
-		case OPT_PRINT:
-			wd_config_print(settings_keys, s, stdout);
-			return 0;
-		case 'h':
-			usage(stdout);
-			return 0;
-		case 'V':
-			puts("warpdrive-agent " WD_VERSION);
-			return 0;
-		default:
-			usage(stderr);
-			return 2;
-		}
-		if (rc < 0)
-			return fail(2, &err);
+	if (l->is_print) {
+		wd_config_print(settings_keys, s, stdout);
+		return 0;
 	}
-	if (is_check) {
+	options.exits_when_idle = l->exits_when_idle;
+	options.ready_fd = l->ready_fd;
+	if (l->is_check) {
 		struct origin_policy *policy;
 
 		if (origin_policy_new(s, &policy, &err) < 0)
@@ -175,8 +166,10 @@ static int run(int argc, char **argv, struct settings *s)
 int main(int argc, char **argv)
 {
 	struct settings s = {0};
-	int code = run(argc, argv, &s);
+	struct command_line line = {.pairs = calloc((size_t)argc, sizeof(*line.pairs)), .ready_fd = -1};
+	int code = line.pairs ? run(argc, argv, &line, &s) : 1;
 
+	free(line.pairs);
 	wd_config_free(settings_keys, &s);
 	return code;
 }

@@ -5,17 +5,17 @@
  */
 #include <curl/curl.h>
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "common/config.h"
 #include "common/log.h"
+#include "common/options.h"
 #include "csi/driver.h"
 #include "csi/holder.h"
 
@@ -28,42 +28,6 @@ struct options {
 	int ready_fd; /* -1: none */
 };
 
-static void usage(FILE *out)
-{
-	fputs("usage: warpdrive-csi --endpoint SOCKET [options]\n"
-	      "\n"
-	      "The CSI driver " DRIVER_NAME ": mounts datasets for the pods of a node through\n"
-	      "warpdrive-keeper and warpdrive-agent, and provisions volumes.\n"
-	      "\n"
-	      "  --endpoint SOCKET   unix socket to serve, /path or unix:///path\n"
-	      "  --service NAME      node, controller or all (default all)\n"
-	      "  --node-id NAME      this node's name (default: the host name)\n"
-	      "  --run-dir DIR       of keeper.sock and agent.sock (default /run/warpdrive)\n"
-	      "  --kubelet-dir DIR   targets lie below it (default /var/lib/kubelet)\n"
-	      "  --kube-api URL      API server, asked for claims by the controller (default: the\n"
-	      "                      cluster's own, with --kube-token and --kube-ca)\n"
-	      "  --kube-token FILE   bearer token, read anew each time\n"
-	      "  --kube-ca FILE      certificates of the API server's authority\n"
-	      "  --ready-fd N        write a byte to descriptor N when serving\n"
-	      "  --version, --help\n"
-	      "\n"
-	      "Environment: WARPDRIVE_RUN_DIR, WARPDRIVE_LOG=debug|info|warn|error.\n",
-		out);
-}
-
-static int bad_usage(const char *text, const char *value)
-{
-	fprintf(stderr, "warpdrive-csi: %s '%s'; see --help\n", text, value);
-	return 2;
-}
-
-static int set_service(struct options *o, const char *name)
-{
-	o->is_node = strcmp(name, "node") == 0 || strcmp(name, "all") == 0;
-	o->is_controller = strcmp(name, "controller") == 0 || strcmp(name, "all") == 0;
-	return o->is_node || o->is_controller ? 0 : -EINVAL;
-}
-
 static const char *path_of(const char *endpoint)
 {
 	return strncmp(endpoint, "unix://", 7) == 0 ? endpoint + 7
@@ -71,73 +35,55 @@ static const char *path_of(const char *endpoint)
 						    : endpoint;
 }
 
-/* Returns -1 to go on, or an exit code. */
-static int parse(int argc, char **argv, struct options *o)
+static int set_endpoint(void *options, const char *text)
 {
-	static const struct option options[] = {
-		{"endpoint", required_argument, NULL, 'e'},
-		{"service", required_argument, NULL, 's'},
-		{"node-id", required_argument, NULL, 'n'},
-		{"run-dir", required_argument, NULL, 'r'},
-		{"kubelet-dir", required_argument, NULL, 'k'},
-		{"kube-api", required_argument, NULL, 'a'},
-		{"kube-token", required_argument, NULL, 't'},
-		{"kube-ca", required_argument, NULL, 'c'},
-		{"ready-fd", required_argument, NULL, 'f'},
-		{"version", no_argument, NULL, 'v'},
-		{"help", no_argument, NULL, 'h'},
-		{NULL, 0, NULL, 0},
-	};
-	int c;
+	struct options *o = options;
 
-	while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
-		switch (c) {
-		case 'e':
-			o->endpoint = path_of(optarg);
-			break;
-		case 's':
-			if (set_service(o, optarg) < 0)
-				return bad_usage("--service takes node, controller or all, not", optarg);
-			break;
-		case 'n':
-			o->node_id = optarg;
-			break;
-		case 'r':
-			o->run_dir = optarg;
-			break;
-		case 'k':
-			o->kubelet_dir = optarg;
-			break;
-		case 'a':
-			o->kube.url = optarg;
-			break;
-		case 't':
-			o->kube.token_path = optarg;
-			break;
-		case 'c':
-			o->kube.ca_path = optarg;
-			break;
-		case 'f':
-			o->ready_fd = atoi(optarg);
-			break;
-		case 'v':
-			puts("warpdrive-csi " WD_VERSION);
-			return 0;
-		case 'h':
-			usage(stdout);
-			return 0;
-		default:
-			return 2;
-		}
-	}
-	if (optind < argc)
-		return bad_usage("unexpected argument", argv[optind]);
-	if (!o->endpoint || o->endpoint[0] != '/')
-		return bad_usage("--endpoint takes an absolute path, not", o->endpoint ? o->endpoint : "");
-	if (!*o->node_id || strlen(o->node_id) > DRIVER_NODE_ID_MAX)
-		return bad_usage("--node-id takes a name of 1 to 192 bytes, not", o->node_id);
-	return -1;
+	o->endpoint = path_of(text);
+	return o->endpoint[0] == '/' ? 0 : -EINVAL;
 }
+
+static int set_service(void *options, const char *name)
+{
+	struct options *o = options;
+
+	o->is_node = strcmp(name, "node") == 0 || strcmp(name, "all") == 0;
+	o->is_controller = strcmp(name, "controller") == 0 || strcmp(name, "all") == 0;
+	return o->is_node || o->is_controller ? 0 : -EINVAL;
+}
+
+static int set_node_id(void *options, const char *name)
+{
+	((struct options *)options)->node_id = name;
+	return *name && strlen(name) <= DRIVER_NODE_ID_MAX ? 0 : -EINVAL;
+}
+
+#define AT(field) offsetof(struct options, field)
+static const struct wd_option options_known[] = {
+	{"endpoint", WD_OPTION_CALL, 0, "SOCKET", NULL, "unix socket to serve, /path or unix:///path", set_endpoint},
+	{"service", WD_OPTION_CALL, 0, "NAME", "all", "node, controller or all", set_service},
+	{"node-id", WD_OPTION_CALL, 0, "NAME", NULL, "this node's name (default: the host name)", set_node_id},
+	{"run-dir", WD_OPTION_TEXT, AT(run_dir), "DIR", NULL,
+		"of keeper.sock and agent.sock (default /run/warpdrive)", NULL},
+	{"kubelet-dir", WD_OPTION_TEXT, AT(kubelet_dir), "DIR", "/var/lib/kubelet", "targets lie below it", NULL},
+	{"kube-api", WD_OPTION_TEXT, AT(kube.url), "URL", NULL,
+		"API server, asked for claims by the controller (default: the\n"
+		"cluster's own, with --kube-token and --kube-ca)", NULL},
+	{"kube-token", WD_OPTION_TEXT, AT(kube.token_path), "FILE", NULL, "bearer token, read anew each time", NULL},
+	{"kube-ca", WD_OPTION_TEXT, AT(kube.ca_path), "FILE", NULL,
+		"certificates of the API server's authority", NULL},
+	{"ready-fd", WD_OPTION_NUMBER, AT(ready_fd), "N", NULL, "write a byte to descriptor N when serving", NULL},
+	{0},
+};
+
+static const struct wd_command command = {
+	.name = "warpdrive-csi",
+	.usage = "--endpoint SOCKET [options]",
+	.about = "The CSI driver " DRIVER_NAME ": mounts datasets for the pods of a node through\n"
+		 "warpdrive-keeper and warpdrive-agent, and provisions volumes.\n",
+	.more = "Environment: WARPDRIVE_RUN_DIR, WARPDRIVE_LOG=debug|info|warn|error.\n",
+	.options = options_known,
+};
 
 static size_t collect(const struct options *o, struct rpc_method *out)
 {
@@ -187,8 +133,7 @@ static int serve(const struct options *o, struct driver *d, struct wd_err *err)
 int main(int argc, char **argv)
 {
 	static char host[HOST_NAME_MAX + 1];
-	struct options o = {.run_dir = "/run/warpdrive", .kubelet_dir = "/var/lib/kubelet", .node_id = host,
-		.is_node = true, .is_controller = true, .ready_fd = -1};
+	struct options o = {.run_dir = "/run/warpdrive", .node_id = host, .ready_fd = -1};
 	struct wd_err err = WD_ERR_INIT;
 	struct driver d;
 	sigset_t signals;
@@ -198,9 +143,13 @@ int main(int argc, char **argv)
 	gethostname(host, HOST_NAME_MAX);
 	if (getenv("WARPDRIVE_RUN_DIR"))
 		o.run_dir = getenv("WARPDRIVE_RUN_DIR");
-	rc = parse(argc, argv, &o);
+	rc = wd_options_parse(&command, argc, argv, &o);
 	if (rc >= 0)
 		return rc;
+	if (!o.endpoint) {
+		fputs("warpdrive-csi: --endpoint is missing; see --help\n", stderr);
+		return 2;
+	}
 	prctl(PR_SET_DUMPABLE, 0); /* requests carry secrets: no core dumps, no ptrace */
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&signals);

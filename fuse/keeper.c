@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <limits.h>
 #include <malloc.h>
 #include <signal.h>
@@ -27,20 +26,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/config.h"
 #include "common/lock.h"
 #include "common/log.h"
+#include "common/options.h"
 #include "fuse/keeper_spawn.h"
 
 #define STOP_AGAIN_NS 1000000000LL
 #define SWEEP_AGAIN_NS 2000000000LL
 #define IDLE_NS 60000000000LL /* --exit-when-idle: without ever a mount */
-#define DEFAULT_READ_AHEAD "4MiB"
 #define LISTEN_AGAIN_NS 20000000
 #define LISTEN_TRIES 50
-#define DEFAULT_SERVER_TIMEOUT "30s"
-#define DEFAULT_STOPPED_TIMEOUT "100ms"
-#define DEFAULT_GIVE_UP "5m"
 
 int source_watch(struct keeper *k, struct source *source, int fd,
 	void (*on_event)(struct keeper *k, struct source *source), struct wd_err *err)
@@ -247,60 +242,6 @@ static int set_up(struct keeper *k, struct wd_err *err)
 
 /* ---- the command line ---- */
 
-static void usage(FILE *out)
-{
-	fprintf(out, "usage: warpdrive-keeper --run-dir DIR [options]\n"
-		     "\n"
-		     "Mounts datasets for warpdrive-ctl and the CSI driver and keeps their FUSE "
-		     "servers\n"
-		     "running. Needs root (CAP_SYS_ADMIN).\n"
-		     "\n"
-		     "  --run-dir DIR       where keeper.sock is made and agent.sock is expected\n"
-		     "  --server PATH       warpdrive-fuse (default: beside this program)\n"
-		     "  --server-uid N      uid and gid of the servers (default 65534)\n"
-		     "  --read-ahead SIZE   of every mount, e.g. 4MiB (default " DEFAULT_READ_AHEAD
-		     "; 0: the kernel's)\n"
-		     "  --server-timeout T  a server that answers nothing for so long is replaced; the time\n"
-		     "                      doubles, up to 2m, for each in a row (default " DEFAULT_SERVER_TIMEOUT
-		     ";\n"
-		     "                      0: never)\n"
-		     "  --stopped-timeout T a server that is stopped (SIGSTOP) for so long is replaced\n"
-		     "                      (default " DEFAULT_STOPPED_TIMEOUT
-		     "; 0: --server-timeout alone counts)\n"
-		     "  --give-up T         abort the connection of a mount, so that its readers get\n"
-		     "                      errors, when no server can be brought up for so long\n"
-		     "                      (default " DEFAULT_GIVE_UP
-		     ")\n"
-		     "  --no-resend         do as on a kernel before 6.9, which cannot send requests\n"
-		     "                      again\n"
-		     "  --exit-when-idle    exit when the last mount is gone\n"
-		     "  --ready-fd N        write a byte to descriptor N when listening\n"
-		     "  --version, --help\n"
-		     "\n"
-		     "On SIGTERM it leaves when an agent, a CSI plugin or a supervisor has confirmed\n"
-		     "that it holds all mounts; their servers go on, and the next keeper takes them\n"
-		     "back. Without a holder it stays until SIGKILL; with --exit-when-idle it\n"
-		     "unmounts what is idle and stays for the rest.\n");
-}
-
-static int bad_usage(const char *text, const char *value)
-{
-	fprintf(stderr, "warpdrive-keeper: %s '%s'; see --help\n", text, value);
-	return 2;
-}
-
-/* A time span in nanoseconds. */
-static bool parse_span(const char *text, int64_t *ret_ns)
-{
-	int64_t ms;
-
-	if (wd_parse_duration(text, &ms) < 0 || ms > INT64_MAX / 4000000)
-		return false;
-	*ret_ns = ms * 1000000;
-	return true;
-}
-
-/* Beside this program. */
 static const char *default_server(void)
 {
 	static char path[PATH_MAX];
@@ -315,103 +256,77 @@ static const char *default_server(void)
 	return path;
 }
 
-/* Returns -1 to go on, or an exit code. */
-static int parse(int argc, char **argv, struct keeper *k, int *ret_ready_fd)
-{
-	static const struct option options[] = {
-		{"run-dir", required_argument, NULL, 'r'},
-		{"server", required_argument, NULL, 's'},
-		{"server-uid", required_argument, NULL, 'u'},
-		{"read-ahead", required_argument, NULL, 'a'},
-		{"server-timeout", required_argument, NULL, 't'},
-		{"stopped-timeout", required_argument, NULL, 'p'},
-		{"give-up", required_argument, NULL, 'g'},
-		{"no-resend", no_argument, NULL, 'n'},
-		{"exit-when-idle", no_argument, NULL, 'i'},
-		{"ready-fd", required_argument, NULL, 'f'},
-		{"version", no_argument, NULL, 'v'},
-		{"help", no_argument, NULL, 'h'},
-		{NULL, 0, NULL, 0},
-	};
-	char *end;
-	long uid;
-	int c;
+#define AT(field) offsetof(struct keeper, field)
+static const struct wd_option options[] = {
+	{"run-dir", WD_OPTION_TEXT, AT(run_dir), "DIR", NULL,
+		"where keeper.sock is made and agent.sock is expected", NULL},
+	{"server", WD_OPTION_TEXT, AT(server_path), "PATH", NULL, "warpdrive-fuse (default: beside this program)", NULL},
+	{"server-uid", WD_OPTION_NUMBER, AT(server_uid), "N", "65534", "uid and gid of the servers", NULL},
+	{"read-ahead", WD_OPTION_SIZE, AT(read_ahead), "SIZE", "4MiB", "of every mount; 0: the kernel's", NULL},
+	{"server-timeout", WD_OPTION_SPAN, AT(server_timeout_ns), "T", "30s",
+		"a server that answers nothing for so long is replaced; the time\n"
+		"doubles, up to 2m, for each in a row; 0: never", NULL},
+	{"stopped-timeout", WD_OPTION_SPAN, AT(stopped_timeout_ns), "T", "100ms",
+		"a server that is stopped (SIGSTOP) for so long is replaced;\n"
+		"0: --server-timeout alone counts", NULL},
+	{"give-up", WD_OPTION_SPAN, AT(give_up_ns), "T", "5m",
+		"abort the connection of a mount, so that its readers get\n"
+		"errors, when no server can be brought up for so long", NULL},
+	{"no-resend", WD_OPTION_FLAG, AT(is_resend_off), NULL, NULL,
+		"do as on a kernel before 6.9, which cannot send requests\nagain", NULL},
+	{"exit-when-idle", WD_OPTION_FLAG, AT(is_exit_when_idle), NULL, NULL, "exit when the last mount is gone", NULL},
+	{"ready-fd", WD_OPTION_NUMBER, AT(ready_fd), "N", NULL, "write a byte to descriptor N when listening", NULL},
+	{0},
+};
+_Static_assert(sizeof(uid_t) == sizeof(int), "--server-uid is a number");
 
-	while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
-		switch (c) {
-		case 'r':
-			k->run_dir = optarg;
-			break;
-		case 's':
-			k->server_path = optarg;
-			break;
-		case 'u':
-			uid = strtol(optarg, &end, 10);
-			if (*end || end == optarg || uid < 0 || uid >= INT_MAX)
-				return bad_usage("--server-uid takes a number, not", optarg);
-			k->server_uid = (uid_t)uid;
-			break;
-		case 'a':
-			if (wd_parse_size(optarg, &k->read_ahead) < 0 || k->read_ahead < 0)
-				return bad_usage("--read-ahead takes a size, not", optarg);
-			break;
-		case 't':
-			if (!parse_span(optarg, &k->server_timeout_ns))
-				return bad_usage("--server-timeout takes a time like 30s, not",
-					optarg);
-			break;
-		case 'p':
-			if (!parse_span(optarg, &k->stopped_timeout_ns))
-				return bad_usage("--stopped-timeout takes a time like 200ms, not",
-					optarg);
-			break;
-		case 'g':
-			if (!parse_span(optarg, &k->give_up_ns) || k->give_up_ns == 0)
-				return bad_usage("--give-up takes a time like 5m, not", optarg);
-			break;
-		case 'n':
-			k->is_resend_off = true;
-			break;
-		case 'i':
-			k->is_exit_when_idle = true;
-			break;
-		case 'f':
-			*ret_ready_fd = atoi(optarg);
-			/* servers are spawned before it is closed */
-			fcntl(*ret_ready_fd, F_SETFD, FD_CLOEXEC);
-			break;
-		case 'v':
-			puts("warpdrive-keeper " WD_VERSION);
-			return 0;
-		case 'h':
-			usage(stdout);
-			return 0;
-		default:
-			return 2;
-		}
-	}
-	if (optind < argc)
-		return bad_usage("unexpected argument", argv[optind]);
-	return k->run_dir ? -1 : bad_usage("missing option", "--run-dir");
+static const struct wd_command command = {
+	.name = "warpdrive-keeper",
+	.usage = "--run-dir DIR [options]",
+	.about = "Mounts datasets for warpdrive-ctl and the CSI driver and keeps their FUSE servers\n"
+		 "running. Needs root (CAP_SYS_ADMIN).\n",
+	.more = "On SIGTERM it leaves when an agent, a CSI plugin or a supervisor has confirmed\n"
+		"that it holds all mounts; their servers go on, and the next keeper takes them\n"
+		"back. Without a holder it stays until SIGKILL; with --exit-when-idle it\n"
+		"unmounts what is idle and stays for the rest.\n",
+	.options = options,
+};
+
+static int bad_usage(const char *text)
+{
+	fprintf(stderr, "warpdrive-keeper: %s; see --help\n", text);
+	return 2;
+}
+
+/* Returns -1 to go on, or an exit code. */
+static int parse(int argc, char **argv, struct keeper *k)
+{
+	int rc = wd_options_parse(&command, argc, argv, k);
+
+	if (rc >= 0)
+		return rc;
+	if (!k->run_dir)
+		return bad_usage("--run-dir is missing");
+	if (k->give_up_ns == 0)
+		return bad_usage("--give-up takes a time like 5m, not '0'");
+	if (k->ready_fd >= 0) /* servers are spawned before it is closed */
+		fcntl(k->ready_fd, F_SETFD, FD_CLOEXEC);
+	return -1;
 }
 
 int main(int argc, char **argv)
 {
-	static struct keeper keeper = {.server_uid = 65534, .epoll_fd = -1};
+	static struct keeper keeper = {.epoll_fd = -1, .ready_fd = -1};
 	struct keeper *k = &keeper;
 	struct wd_err err = WD_ERR_INIT;
 	char path[PATH_MAX];
-	int rc, ready_fd = -1;
+	int rc;
 
 	k->leave_asked = -1;
 	k->listener.fd = k->signals.fd = k->timer.fd = k->inotify.fd = k->agent.fd = -1;
-	wd_parse_size(DEFAULT_READ_AHEAD, &k->read_ahead);
-	parse_span(DEFAULT_SERVER_TIMEOUT, &k->server_timeout_ns);
-	parse_span(DEFAULT_STOPPED_TIMEOUT, &k->stopped_timeout_ns);
-	parse_span(DEFAULT_GIVE_UP, &k->give_up_ns);
 	k->server_path = default_server();
 	wd_log_init("keeper");
-	rc = parse(argc, argv, k, &ready_fd);
+	rc = parse(argc, argv, k);
 	if (rc >= 0)
 		return rc;
 	mallopt(M_ARENA_MAX, 1);
@@ -420,10 +335,10 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	wd_info("keeper %s listens in '%s'", WD_VERSION, k->run_dir);
-	if (ready_fd >= 0) {
-		if (write(ready_fd, "1", 1) < 0)
-			wd_warn("tell descriptor %d of being ready: %s", ready_fd, strerror(errno));
-		close(ready_fd);
+	if (k->ready_fd >= 0) {
+		if (write(k->ready_fd, "1", 1) < 0)
+			wd_warn("tell descriptor %d of being ready: %s", k->ready_fd, strerror(errno));
+		close(k->ready_fd);
 	}
 	k->sweep_at_ns = 1;
 	agent_connect(k, NULL); /* it may hold mounts of an earlier keeper */

@@ -157,6 +157,7 @@ struct keeper {
 	/* configuration, borrowed */
 	const char *run_dir, *server_path;
 	uid_t server_uid;
+	int ready_fd; /* told when it listens; -1: none */
 	int64_t read_ahead;
 	int64_t server_timeout_ns, stopped_timeout_ns; /* 0: none */
 	int64_t give_up_ns;
