@@ -29,6 +29,7 @@
 #include "agent/holder.h"
 #include "agent/http.h"
 #include "agent/mount.h"
+#include "agent/renew.h"
 #include "agent/server_program.h"
 #include "agent/status.h"
 #include "common/hold.h"
@@ -96,6 +97,8 @@ static bool on_message(void *arg, struct conn *c, struct wd_msg *m)
 			return keeper_link_stats(a->keeper, m);
 		if (m->type == WD_MSG_MOUNT_DEL)
 			return mount_on_del(a, c, m);
+		if (m->type == WD_MSG_MOUNT_RENEW)
+			return renew_on_request(a, c, m);
 	}
 	if (m->type == WD_MSG_STATUS) {
 		status_on_request(a, c, m->id);

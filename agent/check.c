@@ -99,7 +99,7 @@ static json_t *agent_json(struct agent *a)
 
 static json_t *origin_json(struct mount *mnt)
 {
-	struct origin *origin = dataset_origin(mnt->dataset);
+	struct origin *origin = mnt->origin;
 	struct wd_err err = WD_ERR_INIT;
 	int64_t skew_s;
 	json_t *out;

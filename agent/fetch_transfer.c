@@ -30,6 +30,7 @@ struct transfer {
 	uint64_t admitted;
 	bool is_demand, is_small;
 	bool is_refused; /* by the cache: no room, or a disk error */
+	struct identity who;   /* whose credentials the dataset had when it began */
 	unsigned char *buffer; /* the object when small, else the block that is arriving */
 };
 
@@ -66,7 +67,7 @@ static void block_landed(struct transfer *t, uint32_t block)
 	fetch_block_over_locked(f, block, 0, &over);
 	wd_unlock(&f->lock);
 	if (is_first)
-		proof_record(f->fetcher->meta, f->dataset, &f->key.object, f->fetcher->settings);
+		proof_record(f->fetcher->meta, &t->who, &f->key.object, f->fetcher->settings);
 	fetch_answer(f, over, &(struct fetch_end){.status = 0});
 }
 
@@ -177,6 +178,7 @@ static void transfer_admitted(void *arg, int status)
 		transfer_over(t, status, NULL);
 		return;
 	}
+	dataset_who(t->fetch->dataset, &t->who);
 	if (fetcher_get(t->fetch->fetcher, dataset_origin(t->fetch->dataset), &t->get) < 0)
 		transfer_over(t, -ECANCELED, NULL);
 }

@@ -160,11 +160,33 @@ int http_site_set_endpoint(struct http_site *s, const char *endpoint)
 void http_site_done(struct http_site *s)
 {
 	health_close(s->health);
+	http_site_set_credentials(s, NULL);
 	for (int i = 0; i < HTTP_POOL; i++)
 		curl_easy_cleanup(s->idle[i]);
 	wd_mutex_done(&s->lock);
 	free(s->ca_cert);
 	free(s->authority);
+}
+
+struct http_credentials *http_site_credentials(struct http_site *s)
+{
+	struct http_credentials *c;
+
+	wd_lock(&s->lock);
+	c = http_credentials_ref(s->credentials);
+	wd_unlock(&s->lock);
+	return c;
+}
+
+void http_site_set_credentials(struct http_site *s, struct http_credentials *c)
+{
+	struct http_credentials *old;
+
+	wd_lock(&s->lock);
+	old = s->credentials;
+	s->credentials = c;
+	wd_unlock(&s->lock);
+	http_credentials_unref(old);
 }
 
 static CURL *take_handle(struct http_site *s)

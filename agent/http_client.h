@@ -10,6 +10,7 @@
  */
 #include <curl/curl.h>
 
+#include "agent/http_credentials.h"
 #include "agent/http_range.h"
 #include "agent/origin_health.h"
 #include "agent/origin_impl.h"
@@ -54,12 +55,17 @@ struct http_site {
 	/* idle handles with their connections, for blocking calls */
 	struct wd_mutex lock;
 	CURL *idle[HTTP_POOL] WD_GUARDED_BY(lock);
+	struct http_credentials *credentials WD_GUARDED_BY(lock); /* never NULL after its kind's open() */
 };
 
 int http_site_init(struct http_site *s, const struct origin_options *options, struct wd_err *err);
 /* Once the endpoint (scheme://host[:port]) is known. -errno without memory. */
 int http_site_set_endpoint(struct http_site *s, const char *endpoint);
 void http_site_done(struct http_site *s);
+/* The credentials of the moment; unref them. */
+struct http_credentials *http_site_credentials(struct http_site *s);
+/* Tries that start from now on use these; takes over the reference. */
+void http_site_set_credentials(struct http_site *s, struct http_credentials *c);
 
 /* One try: what was sent, what came back. Lives inside a call or a transfer. */
 struct http_try {

@@ -54,6 +54,10 @@
 		"Idle passthrough registrations taken back before an eviction")                    \
 	M(GIVEN_UP, "warpdrive_agent_mounts_given_up_total", "",                                   \
 		"Held mounts that no keeper came for in time")                                     \
+	M(RENEWALS, "warpdrive_agent_credential_renewals_total", "",                               \
+		"Mounts that were given other credentials while they stood")                       \
+	M(RENEWALS_FAILED, "warpdrive_agent_credential_renewals_failed_total", "",                 \
+		"New credentials that were not taken over: the origin refuses them, or they make no sense") \
 	M(BAD_MESSAGES, "warpdrive_agent_bad_messages_total", "", "Malformed messages; the sender was dropped")
 
 enum metric {

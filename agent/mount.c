@@ -31,6 +31,7 @@ void mount_unref(struct mount *mnt)
 		wd_mm_unmap(&mnt->mm);
 	}
 	dataset_unref(mnt->dataset);
+	origin_retire(mnt->origin);
 	mount_options_free(mnt->options);
 	wd_mutex_done(&mnt->lock);
 	free(mnt->target);
@@ -76,12 +77,48 @@ static void add_free(struct add *add)
 	free(add);
 }
 
+void mount_who(struct mount *mnt, struct identity *ret_who)
+{
+	wd_lock(&mnt->lock);
+	*ret_who = mnt->who;
+	wd_unlock(&mnt->lock);
+}
+
+/* Asks the origin whether it lets this mount in. *ret_is_down: it could not be asked, and need not be. */
+static int check_origin(struct mount *mnt, bool *ret_is_down, struct wd_err *err)
+{
+	int rc = origin_check(mnt->origin, err);
+
+	*ret_is_down = rc < 0 && err->code == EHOSTDOWN && mnt->options->may_be_down;
+	if (*ret_is_down)
+		wd_warn("the origin is away, and mounted on '%s' all the same: %s", mnt->target, err->msg);
+	return *ret_is_down ? 0 : rc;
+}
+
+/* The dataset has an origin of its own, or had one already. */
+static int join_dataset(struct agent *a, struct mount *mnt, const struct origin_options *options,
+	const struct identity *who, struct wd_err *err)
+{
+	const struct mount_options *o = mnt->options;
+	char place[1400], identity[256];
+	struct origin *origin;
+	int rc;
+
+	if (mount_options_place(o, place, sizeof(place)) < 0 ||
+		mount_options_identity(o, identity, sizeof(identity)) < 0)
+		return wd_err_set(err, ENAMETOOLONG, "mount '%.200s': URL or key too long", origin_url(mnt->origin));
+	rc = origin_open(o->url, options, &origin, err);
+	if (rc < 0)
+		return rc;
+	return tree_dataset(a->tree, origin, place, identity, who, o->index != NULL, &mnt->dataset, err);
+}
+
 /* Opens the dataset of the description; a new mount's origin is asked, a known one's is trusted. */
 static int open_dataset(struct agent *a, struct mount *mnt, bool is_again, struct wd_err *err)
 {
 	struct origin_options options;
-	struct origin *origin;
-	char place[1400], identity[256];
+	struct identity who, others;
+	bool is_down = false;
 	int rc;
 
 	/* a mount that stands is not ended by a change of the settings */
@@ -91,28 +128,28 @@ static int open_dataset(struct agent *a, struct mount *mnt, bool is_again, struc
 	if (rc < 0)
 		wd_warn("the mount on '%s' stays until it is unmounted: %s", mnt->target, err->msg);
 	mount_options_origin(mnt->options, a->settings, &options);
-	rc = origin_open(mnt->options->url, &options, &origin, err);
+	rc = origin_open(mnt->options->url, &options, &mnt->origin, err);
+	if (rc == 0 && !is_again)
+		rc = check_origin(mnt, &is_down, err);
 	if (rc < 0)
 		return rc;
-	rc = is_again ? 0 : origin_check(origin, err);
-	if (rc < 0 && err->code == EHOSTDOWN && mnt->options->may_be_down) {
-		wd_warn("the origin is away, and mounted on '%s' all the same: %s", mnt->target, err->msg);
-		rc = 0;
-	}
-	if (rc == 0 && (mount_options_place(mnt->options, place, sizeof(place)) < 0 ||
-			       mount_options_identity(mnt->options, identity, sizeof(identity)) < 0))
-		rc = wd_err_set(err, ENAMETOOLONG, "mount '%.200s': URL or key too long", mnt->options->url);
-	if (rc < 0) {
-		origin_close(origin);
-		return rc;
-	}
-	mnt->display = strdup(origin_url(origin));
-	if (!mnt->display) {
-		origin_close(origin);
+	identity_make(&options, NULL, &who);
+	wd_lock(&mnt->lock);
+	mnt->who = who;
+	wd_unlock(&mnt->lock);
+	mnt->display = strdup(origin_url(mnt->origin));
+	if (!mnt->display)
 		return wd_err_set(err, ENOMEM, "out of memory");
-	}
-	return tree_dataset(a->tree, origin, place, identity, mnt->options->index != NULL, &mnt->dataset,
-		err);
+	rc = join_dataset(a, mnt, &options, &who, err);
+	if (rc < 0)
+		return rc;
+	dataset_who(mnt->dataset, &others);
+	/* names are the dataset's: with credentials that nobody has looked at they are not shown */
+	if (is_down && !identity_equal(&who, &others))
+		return wd_err_set(err, EAGAIN,
+			"mount '%.200s': the origin is away, and these credentials are not those that its mounts have",
+			mnt->display);
+	return 0;
 }
 
 /* The socket of the server of the moment, in place of an earlier one. The connection holds a

@@ -31,6 +31,7 @@ struct mount {
 	char *target, *display; /* display: the URL, as shown in /proc/mounts */
 	struct mount_options *options;
 	struct dataset *dataset;
+	struct origin *origin; /* the dataset's URL with this mount's own credentials: for proofs and checks */
 	struct wd_mm mm;
 	_Atomic uint64_t counted[WD_MM_COUNTS]; /* of its counts, in the metrics already */
 	int64_t mounted_s; /* Unix time; the directories' mtime */
@@ -39,6 +40,8 @@ struct mount {
 	struct mount *next; /* agent->lock */
 
 	struct wd_mutex lock;
+	struct identity who WD_GUARDED_BY(lock);
+	struct wd_err renewal_trouble WD_GUARDED_BY(lock); /* why the last renewal was refused; code 0: it was not */
 	struct conn *conn WD_GUARDED_BY(lock);
 	struct open_file *opens WD_GUARDED_BY(lock); /* by node */
 	bool is_gone WD_GUARDED_BY(lock);
@@ -51,6 +54,8 @@ struct mount {
 
 struct mount *mount_ref(struct mount *mnt);
 void mount_unref(struct mount *mnt);
+/* Whose credentials it has at this moment. */
+void mount_who(struct mount *mnt, struct identity *ret_who);
 /* A reference to the mount with this id, or NULL. */
 struct mount *mount_find(struct agent *a, uint64_t id);
 
@@ -111,6 +116,8 @@ unsigned open_count(struct mount *mnt);
 /* ---- open_reclaim.c ---- */
 /* The store's reclaim callback: gives back idle backing ids of an object. arg: struct agent. */
 int open_reclaim(void *arg, const struct object_id *id);
+/* Gives back all idle backing ids of a mount, so that each file is asked for when it is opened again. Blocks. */
+void open_drop_idle(struct mount *mnt);
 /* For a mount that comes from an agent that died: ends what that one was taking back from the pool. */
 void open_inherit(struct mount *mnt);
 

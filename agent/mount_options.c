@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/identity.h"
 #include "common/config.h"
 
 #define AT(field) offsetof(struct mount_options, field)
@@ -154,7 +155,10 @@ int mount_options_parse(const void *text, size_t len, const struct settings *set
 	/* a mount that lost its key to short memory would be another identity */
 	if (rc == 0 && (copy_string(credentials, "access_key", &o->access_key) < 0 ||
 			       copy_string(credentials, "secret_key", &o->secret_key) < 0 ||
-			       copy_string(credentials, "session_token", &o->session_token) < 0))
+			       copy_string(credentials, "session_token", &o->session_token) < 0 ||
+			       copy_string(credentials, "bearer_token", &o->bearer_token) < 0 ||
+			       copy_string(credentials, "subject", &o->subject) < 0 ||
+			       copy_string(root, "identity", &o->identity) < 0))
 		rc = wd_err_set(err, ENOMEM, "out of memory");
 out:
 	json_decref(root);
@@ -185,6 +189,9 @@ void mount_options_free(struct mount_options *o)
 	free(o->access_key);
 	free_secret(o->secret_key);
 	free_secret(o->session_token);
+	free_secret(o->bearer_token);
+	free(o->subject);
+	free(o->identity);
 	free(o);
 }
 
@@ -199,6 +206,7 @@ void mount_options_origin(const struct mount_options *o, const struct settings *
 		.access_key = o->access_key,
 		.secret_key = o->secret_key,
 		.session_token = o->session_token,
+		.bearer_token = o->bearer_token,
 		.ca_cert = o->ca_cert,
 		.index = o->index,
 		.deadline_ms = settings->request_deadline,
@@ -215,8 +223,23 @@ int mount_options_place(const struct mount_options *o, char *out, size_t cap)
 
 int mount_options_identity(const struct mount_options *o, char *out, size_t cap)
 {
-	int n = snprintf(out, cap, "%s",
-		o->is_anonymous || !o->access_key ? "anonymous" : o->access_key);
+	struct origin_options options = {.bearer_token = o->bearer_token};
+	struct identity id;
+	int n;
 
+	if (o->identity) {
+		n = snprintf(out, cap, "%s", o->identity);
+	} else if (o->is_anonymous || (!o->access_key && !o->bearer_token)) {
+		n = snprintf(out, cap, "anonymous");
+	} else if (o->subject) {
+		n = snprintf(out, cap, "subject %s", o->subject);
+	} else if (o->access_key) {
+		n = snprintf(out, cap, "%s", o->access_key);
+	} else {
+		identity_make(&options, NULL, &id);
+		n = snprintf(out, cap, "token ");
+		for (size_t i = 0; i < sizeof(id.who.b) && (size_t)n < cap; i++)
+			n += snprintf(out + n, cap - (size_t)n, "%02x", id.who.b[i]);
+	}
 	return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : 0;
 }

@@ -2,8 +2,8 @@
 #ifndef WD_AGENT_MOUNT_OPTIONS_H
 #define WD_AGENT_MOUNT_OPTIONS_H
 /*
- * The mount description: a JSON object {"url", "target", "may_be_down", "options": {...},
- * "credentials": {...}} that travels from warpdrive-ctl or csi through the keeper (which does not read it) to the agent.
+ * The mount description: a JSON object {"url", "target", "may_be_down", "identity",
+ * "options": {...}, "credentials": {...}} that travels from warpdrive-ctl or csi through the keeper (which does not read it) to the agent.
  * It is checked here as untrusted input. Credentials stay in memory and are wiped when freed.
  */
 #include <stdbool.h>
@@ -21,7 +21,9 @@ struct mount_options {
 	bool may_be_down; /* mounted even while the origin is away: nobody reads what an error would say */
 	int64_t uid, gid, file_mode, dir_mode; /* modes are permission bits */
 	int64_t metadata_ttl, negative_ttl;    /* ms */
-	char *access_key, *secret_key, *session_token;
+	char *access_key, *secret_key, *session_token, *bearer_token;
+	char *subject; /* whose token it is, as Kubernetes says; NULL: nobody said */
+	char *identity; /* of a mount whose credentials were renewed: what its dataset was opened as; else NULL */
 };
 
 int mount_options_parse(const void *json, size_t len, const struct settings *settings,
@@ -30,7 +32,7 @@ void mount_options_free(struct mount_options *o);
 /* Views into o. */
 void mount_options_origin(const struct mount_options *o, const struct settings *settings,
 	struct origin_options *ret_origin);
-/* What tells this origin from others, and this identity from others, without a secret. */
+/* What tells this origin from others, and this identity's datasets from others', without a secret. */
 int mount_options_place(const struct mount_options *o, char *out, size_t cap);
 int mount_options_identity(const struct mount_options *o, char *out, size_t cap);
 

@@ -227,7 +227,7 @@ static void whole_done(struct fetch_wait *w, int status, int fd, const struct wd
 		return;
 	}
 	/* another identity may have fetched it while we waited: free for who fetched it himself */
-	proof_check(of->mount->agent, of->mount->dataset, &of->info, of->object, false, whole_proven, of);
+	proof_check(of->mount, &of->info, of->object, false, whole_proven, of);
 }
 
 /* The object is known and may be read: choose the mode. */
@@ -294,8 +294,7 @@ static void open_object(struct open_file *of)
 		object_size(of->object) <= (uint64_t)a->settings->small_object_size)
 		open_decide(of);
 	else
-		proof_check(a, mnt->dataset, &of->info, of->object, of->flags & WD_OPEN_REOPEN, proof_done,
-			of);
+		proof_check(mnt, &of->info, of->object, of->flags & WD_OPEN_REOPEN, proof_done, of);
 }
 
 static void bind_job(void *arg)

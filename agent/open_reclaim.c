@@ -8,7 +8,8 @@
  *
  * A server that opens the pooled file at the same moment takes the id by the same swap, and one of the two
  * loses: an id that is being closed is used by nobody. OPENs that come meanwhile wait on the open file, and
- * begin anew when it is over. All this runs on the evictor's thread, which waits for the keeper's answer.
+ * begin anew when it is over. All this runs on the evictor's thread, or on that of a job, which waits for the
+ * keeper's answer.
  */
 #include "agent/open_internal.h"
 
@@ -76,25 +77,30 @@ static int close_and_wait(struct mount *mnt, uint32_t backing_id)
 	return status == 1 ? -ETIMEDOUT : status == -ENOENT ? 0 : status;
 }
 
-/* The open file of this object, moved to RECLAIMING when its pooled id could be taken. */
+/* The open file of this object, or (id NULL) of any that is idle, moved to RECLAIMING when its pooled id could be
+ * taken. 0: there is none. */
 static int take_idle_locked(struct mount *mnt, const struct object_id *id, struct open_file **ret_of,
 	struct wd_mm_inode **ret_entry) WD_REQUIRES(mnt->lock)
 {
 	struct open_file *of, *tmp;
 	struct wd_mm_inode *e;
-	uint32_t idle = WD_INO_IDLE;
+	uint32_t idle;
 
 	HASH_ITER(hh, mnt->opens, of, tmp) {
-		if (!of->object || memcmp(object_id(of->object), id, sizeof(*id)) != 0)
+		if (!of->object || (id && memcmp(object_id(of->object), id, sizeof(*id)) != 0))
 			continue;
-		if (of->state != OPEN || of->mode != WD_OPEN_PASSTHROUGH)
-			return -EBUSY;
-		e = wd_mm_find(&mnt->mm, of->node);
-		if (!e || !atomic_compare_exchange_strong(&e->state, &idle, WD_INO_RECLAIM))
-			return -EBUSY;
+		e = of->state == OPEN && of->mode == WD_OPEN_PASSTHROUGH ? wd_mm_find(&mnt->mm, of->node) : NULL;
+		idle = WD_INO_IDLE;
+		if (!e || !atomic_compare_exchange_strong(&e->state, &idle, WD_INO_RECLAIM)) {
+			if (id)
+				return -EBUSY;
+			continue;
+		}
 		if (atomic_load(&e->node) != of->node) {
 			atomic_store(&e->state, WD_INO_IDLE); /* another node's by now */
-			return -EBUSY;
+			if (id)
+				return -EBUSY;
+			continue;
 		}
 		of->state = RECLAIMING;
 		*ret_of = of;
@@ -104,6 +110,7 @@ static int take_idle_locked(struct mount *mnt, const struct object_id *id, struc
 	return 0;
 }
 
+/* 1: one was taken back; 0: there is none; -EBUSY. */
 static int reclaim_in(struct mount *mnt, const struct object_id *id)
 {
 	struct open_file *of = NULL;
@@ -140,7 +147,13 @@ static int reclaim_in(struct mount *mnt, const struct object_id *id)
 		open_on_open(mnt, w->conn, w->id, node, w->flags);
 		waiting_free(w);
 	}
-	return is_over ? 0 : -EBUSY;
+	return is_over ? 1 : -EBUSY;
+}
+
+void open_drop_idle(struct mount *mnt)
+{
+	while (reclaim_in(mnt, NULL) > 0)
+		;
 }
 
 void open_inherit(struct mount *mnt)
@@ -170,8 +183,8 @@ int open_reclaim(void *arg, const struct object_id *id)
 		status = -EBUSY; /* more mounts than one sweep takes: leave the object */
 	wd_unlock(&a->lock);
 	for (unsigned i = 0; i < n; i++) {
-		if (status == 0)
-			status = reclaim_in(mounts[i], id);
+		if (status == 0 && reclaim_in(mounts[i], id) < 0)
+			status = -EBUSY;
 		mount_unref(mounts[i]);
 	}
 	return status;

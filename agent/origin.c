@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,6 +195,40 @@ void origin_close(struct origin *o)
 	o->ops->drain(o);
 	free(o->url);
 	o->ops->close(o);
+}
+
+static struct {
+	pthread_mutex_t lock;
+	struct origin *head;
+} retired = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+void origin_retire(struct origin *o)
+{
+	if (!o)
+		return;
+	pthread_mutex_lock(&retired.lock);
+	o->next_retired = retired.head;
+	retired.head = o;
+	pthread_mutex_unlock(&retired.lock);
+}
+
+void origins_reap(void)
+{
+	struct origin *o, *next;
+
+	pthread_mutex_lock(&retired.lock);
+	o = retired.head;
+	retired.head = NULL;
+	pthread_mutex_unlock(&retired.lock);
+	for (; o; o = next) {
+		next = o->next_retired;
+		origin_close(o);
+	}
+}
+
+int origin_set_credentials(struct origin *o, const struct origin_options *options, struct wd_err *err)
+{
+	return o->ops->set_credentials ? o->ops->set_credentials(o, options, err) : 0;
 }
 
 int origin_check(struct origin *o, struct wd_err *err)

@@ -50,6 +50,7 @@ struct origin_options {
 	const char *access_key; /* s3; secrets stay in memory */
 	const char *secret_key;
 	const char *session_token;
+	const char *bearer_token; /* http(s): sent as it is, unless the URL has a user */
 	const char *ca_cert; /* file with PEM certificates */
 	const char *index;   /* https: name (relative to the URL) of an index file of JSON lines */
 	int64_t deadline_ms; /* for one request with all its retries; 0: the default, 60 s */
@@ -156,6 +157,13 @@ int origin_open(const char *url, const struct origin_options *options, struct or
 	struct wd_err *err);
 /* Waits for transfers under way (cancelled). */
 void origin_close(struct origin *o);
+/* For those who must not wait (a transfer's callback): closed by the next origins_reap(). NULL is fine. */
+void origin_retire(struct origin *o);
+void origins_reap(void);
+
+/* Requests that start from now on, retries too, use the credentials in options; the rest of it is ignored. On
+ * error the old ones stay. */
+int origin_set_credentials(struct origin *o, const struct origin_options *options, struct wd_err *err);
 
 /* Proves that the URL can be listed or read at all, for a clear error at mount time: bucket missing,
  * key refused, host unreachable, directory missing. Fails fast (a few seconds). err->code says more than the

@@ -46,6 +46,7 @@ static int http_prepare(struct http_site *s, const struct http_request *r, struc
 {
 	struct http_origin *h = (struct http_origin *)s;
 	struct http_buffer url = {.max = 16384};
+	struct http_credentials *c;
 	int rc = 0;
 
 	if (r->key && !is_plain_key(r->key, r->is_literal))
@@ -56,7 +57,11 @@ static int http_prepare(struct http_site *s, const struct http_request *r, struc
 	w->url = url.data;
 	if (rc < 0)
 		return rc == -EFBIG ? -ENOENT : rc;
-	return origin_copy(&w->authorization, h->authorization) ? 0 : -ENOMEM;
+	c = http_site_credentials(s);
+	if (!origin_copy(&w->authorization, c->authorization))
+		rc = -ENOMEM;
+	http_credentials_unref(c);
+	return rc;
 }
 
 static void http_explain(struct http_site *s, const struct http_answer *a, const char *body,
@@ -77,19 +82,20 @@ static void http_explain(struct http_site *s, const struct http_answer *a, const
 
 /* ---- open ---- */
 
-static int set_authorization(struct http_origin *h, const char *user, size_t len)
+/* The line for the user info of a URL. NULL without memory. */
+static char *basic_authorization(const char *user, size_t len)
 {
 	static const char abc[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	int plain_len = 0;
-	char *plain = curl_easy_unescape(NULL, user, (int)len, &plain_len), *out;
+	char *plain = curl_easy_unescape(NULL, user, (int)len, &plain_len), *line, *out;
 	size_t n = 0;
 
 	if (!plain)
-		return -ENOMEM;
-	h->authorization = malloc(32 + ((size_t)plain_len + 2) / 3 * 4);
-	if (h->authorization) {
-		out = h->authorization + sprintf(h->authorization, "Authorization: Basic ");
+		return NULL;
+	line = malloc(32 + ((size_t)plain_len + 2) / 3 * 4);
+	if (line) {
+		out = line + sprintf(line, "Authorization: Basic ");
 		for (int i = 0; i < plain_len; i += 3) {
 			const unsigned char *p = (const unsigned char *)plain + i;
 			uint32_t v = (uint32_t)p[0] << 16 |
@@ -105,7 +111,35 @@ static int set_authorization(struct http_origin *h, const char *user, size_t len
 	}
 	explicit_bzero(plain, (size_t)plain_len);
 	curl_free(plain);
-	return h->authorization ? 0 : -ENOMEM;
+	return line;
+}
+
+/* The URL's own user info goes before a token. */
+static int http_set_credentials(struct origin *o, const struct origin_options *options, struct wd_err *err)
+{
+	struct http_origin *h = http_of(o);
+	struct http_credentials *c = http_credentials_new();
+	const char *token = options->bearer_token;
+	bool ok = c != NULL;
+
+	for (const char *p = token; p && *p; p++)
+		if ((unsigned char)*p < 0x21 || (unsigned char)*p > 0x7e) {
+			http_credentials_unref(c);
+			return wd_err_set(err, EINVAL, "the token has blanks or control characters in it");
+		}
+	if (ok && h->user) {
+		c->authorization = basic_authorization(h->user, strlen(h->user));
+		ok = c->authorization != NULL;
+	} else if (ok && token && asprintf(&c->authorization, "Authorization: Bearer %s", token) < 0) {
+		c->authorization = NULL;
+		ok = false;
+	}
+	if (!ok) {
+		http_credentials_unref(c);
+		return wd_err_sys(err, ENOMEM, "cannot use the credentials");
+	}
+	http_site_set_credentials(&h->site, c);
+	return 0;
 }
 
 /* Splits the URL into root, authority and credentials. */
@@ -118,7 +152,8 @@ static int set_url(struct http_origin *h, const char *url, struct wd_err *err)
 
 	at = memrchr(host, '@', (size_t)(path - host));
 	if (at) {
-		rc = set_authorization(h, host, (size_t)(at - host));
+		h->user = strndup(host, (size_t)(at - host));
+		rc = h->user ? 0 : -ENOMEM;
 		host = at + 1;
 	}
 	if (host == path)
@@ -153,7 +188,7 @@ static void http_close(struct origin *o)
 	struct http_origin *h = http_of(o);
 
 	http_site_done(&h->site);
-	origin_forget(h->authorization);
+	origin_forget(h->user);
 	free(h->root);
 	free(h->index);
 	free(h);
@@ -173,6 +208,8 @@ static int http_open(const char *url, const struct origin_options *options,
 	rc = http_site_init(&h->site, options, err);
 	if (rc == 0)
 		rc = set_url(h, url, err);
+	if (rc == 0)
+		rc = http_set_credentials(&h->site.base, options, err);
 	if (rc == 0 && options->index &&
 		(!options->index[0] || !is_plain_key(options->index, false)))
 		rc = wd_err_set(err, EINVAL,
@@ -336,6 +373,7 @@ static void http_cancel(struct origin *o, struct origin_get *get)
 		.close = http_close,                                                               \
 		.drain = http_drain,                                                               \
 		.check = http_check,                                                               \
+		.set_credentials = http_set_credentials,                                           \
 		.lists_recursively = http_lists_recursively,                                       \
 		.list = http_list,                                                                 \
 		.probe = http_probe,                                                               \

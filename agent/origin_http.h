@@ -11,7 +11,7 @@
 struct http_origin {
 	struct http_site site;
 	char *root;	     /* scheme://host/path/ as asked for, without user info */
-	char *authorization; /* header line, or NULL; a secret */
+	char *user;	     /* the URL's user info, or NULL; a secret */
 	char *index;	     /* its name, or NULL */
 };
 

@@ -19,6 +19,8 @@ struct origin_ops {
 	/* Cancels what is queued or under way for o, and waits for the last done(). */
 	void (*drain)(struct origin *o);
 	int (*check)(struct origin *o, struct wd_err *err);
+	/* NULL: the kind has no credentials */
+	int (*set_credentials)(struct origin *o, const struct origin_options *options, struct wd_err *err);
 	bool (*lists_recursively)(const struct origin *o);
 	int (*list)(struct origin *o, const char *prefix, bool is_recursive, unsigned max_pages,
 		origin_entry_cb cb, void *arg, bool *ret_is_complete, struct wd_err *err);
@@ -33,6 +35,7 @@ struct origin_ops {
 struct origin {
 	const struct origin_ops *ops;
 	char *url; /* without user info */
+	struct origin *next_retired;
 	int64_t deadline_ms;
 	/* origin_clock_skew(); INT64_MIN while no answer had a date */
 	_Atomic int64_t clock_skew_s;

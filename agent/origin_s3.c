@@ -37,7 +37,7 @@ static struct s3_origin *s3_of(struct origin *o)
 
 /* ---- requests ---- */
 
-static int sign(const struct s3_origin *s, const struct s3_place *place, const char *method,
+static int sign(const struct http_credentials *c, const struct s3_place *place, const char *method,
 	const char *path, const char *query, struct http_wire *w)
 {
 	time_t now = time(NULL);
@@ -46,7 +46,7 @@ static int sign(const struct s3_origin *s, const struct s3_place *place, const c
 		{"host", place->authority},
 		{"x-amz-content-sha256", S3_UNSIGNED_PAYLOAD},
 		{"x-amz-date", date},
-		{"x-amz-security-token", s->session_token},
+		{"x-amz-security-token", c->session_token},
 	};
 	struct s3_to_sign r = {
 		.method = method,
@@ -54,11 +54,11 @@ static int sign(const struct s3_origin *s, const struct s3_place *place, const c
 		.query = query,
 		.region = place->region,
 		.service = "s3",
-		.access_key = s->access_key,
-		.secret_key = s->secret_key,
+		.access_key = c->access_key,
+		.secret_key = c->secret_key,
 		.payload_hash = S3_UNSIGNED_PAYLOAD,
 		.headers = headers,
-		.nheaders = s->session_token ? 4 : 3,
+		.nheaders = c->session_token ? 4 : 3,
 		.time = now,
 	};
 	int rc;
@@ -75,8 +75,8 @@ static int sign(const struct s3_origin *s, const struct s3_place *place, const c
 		rc = http_wire_add(w, "x-amz-content-sha256: %s", S3_UNSIGNED_PAYLOAD);
 	if (rc == 0)
 		rc = http_wire_add(w, "x-amz-date: %s", date);
-	if (rc == 0 && s->session_token)
-		rc = http_wire_add(w, "x-amz-security-token: %s", s->session_token);
+	if (rc == 0 && c->session_token)
+		rc = http_wire_add(w, "x-amz-security-token: %s", c->session_token);
 	return rc;
 }
 
@@ -84,6 +84,7 @@ static int s3_prepare(struct http_site *site, const struct http_request *r, stru
 {
 	struct s3_origin *s = (struct s3_origin *)site;
 	const struct s3_place *place = atomic_load(&s->place);
+	struct http_credentials *c = http_site_credentials(site);
 	struct http_buffer path = {.max = 16384};
 	const char *query = r->query ? r->query : "";
 	int rc = http_buffer_add(&path, s->path, strlen(s->path));
@@ -94,8 +95,8 @@ static int s3_prepare(struct http_site *site, const struct http_request *r, stru
 		rc = http_encode(&path, s->prefix, strlen(s->prefix), "/");
 	if (rc == 0 && r->key)
 		rc = http_encode(&path, r->key, strlen(r->key), "/");
-	if (rc == 0 && !s->is_anonymous)
-		rc = sign(s, place, r->is_head ? "HEAD" : "GET", path.data, query, w);
+	if (rc == 0 && c->access_key)
+		rc = sign(c, place, r->is_head ? "HEAD" : "GET", path.data, query, w);
 	if (rc == 0 &&
 		asprintf(&w->url, "%s://%s%s%s%s", s->is_https ? "https" : "http", place->authority,
 			path.data, *query ? "?" : "", query) < 0) {
@@ -103,6 +104,7 @@ static int s3_prepare(struct http_site *site, const struct http_request *r, stru
 		rc = -ENOMEM;
 	}
 	free(path.data);
+	http_credentials_unref(c);
 	return rc;
 }
 
@@ -234,6 +236,15 @@ static void explain_bare(
 		append(text, cap, " Not Found");
 }
 
+static bool has_session(struct http_site *site)
+{
+	struct http_credentials *c = http_site_credentials(site);
+	bool has = c->session_token != NULL;
+
+	http_credentials_unref(c);
+	return has;
+}
+
 static void s3_explain(struct http_site *site, const struct http_answer *a, const char *body,
 	size_t len, enum http_verdict *verdict, char *text, size_t cap)
 {
@@ -244,7 +255,7 @@ static void s3_explain(struct http_site *site, const struct http_answer *a, cons
 
 	if (!len || !s3_parse_error(body, len, &e)) {
 		/* S3 answers a HEAD with an expired token so, and has no room to say why */
-		if (a->status == 400 && s->session_token)
+		if (a->status == 400 && has_session(site))
 			*verdict = HTTP_UNAUTH;
 		explain_bare(a, *verdict, text, cap);
 		e = (struct s3_error){0};
@@ -409,23 +420,28 @@ static bool is_clean(const char *text)
 	return true;
 }
 
-static int set_credentials(struct s3_origin *s, const struct origin_options *o, struct wd_err *err)
+static int s3_set_credentials(struct origin *origin, const struct origin_options *o, struct wd_err *err)
 {
-	s->is_anonymous = o->is_anonymous;
-	if (s->is_anonymous)
-		return 0;
-	if (!o->access_key || !o->access_key[0] || !o->secret_key || !o->secret_key[0])
+	struct http_credentials *c;
+
+	if (!o->is_anonymous && (!o->access_key || !o->access_key[0] || !o->secret_key || !o->secret_key[0]))
 		return wd_err_set(err, EINVAL,
 			"no credentials: give an access key and a secret key, or say anonymous");
 	if (!is_clean(o->access_key) || !is_clean(o->session_token) || !is_clean(o->secret_key))
 		return wd_err_set(err, EINVAL,
 			"the access key, secret key or session token has blanks or control "
 			"characters in it");
-	if (!origin_copy(&s->access_key, o->access_key) ||
-		!origin_copy(&s->secret_key, o->secret_key) ||
-		!origin_copy(&s->session_token,
-			o->session_token && o->session_token[0] ? o->session_token : NULL))
+	c = http_credentials_new();
+	if (!c || (!o->is_anonymous && (!origin_copy(&c->access_key, o->access_key) ||
+					       !origin_copy(&c->secret_key, o->secret_key) ||
+					       !origin_copy(&c->session_token,
+						       o->session_token && o->session_token[0]
+							       ? o->session_token
+							       : NULL)))) {
+		http_credentials_unref(c);
 		return wd_err_sys(err, ENOMEM, "cannot open");
+	}
+	http_site_set_credentials(&s3_of(origin)->site, c);
 	return 0;
 }
 
@@ -439,9 +455,6 @@ static void s3_close(struct origin *o)
 		place_free(place);
 	}
 	http_site_done(&s->site);
-	origin_forget(s->access_key);
-	origin_forget(s->secret_key);
-	origin_forget(s->session_token);
 	free(s->bucket);
 	free(s->prefix);
 	free(s->endpoint);
@@ -467,7 +480,7 @@ static int s3_open(const char *url, const struct origin_options *options,
 	if (rc == 0)
 		rc = set_place(s, options, err);
 	if (rc == 0)
-		rc = set_credentials(s, options, err);
+		rc = s3_set_credentials(&s->site.base, options, err);
 	if (rc < 0) {
 		free(s->site.base.url);
 		s3_close(&s->site.base);
@@ -563,6 +576,7 @@ const struct origin_ops origin_s3_ops = {
 	.close = s3_close,
 	.drain = s3_drain,
 	.check = s3_check,
+	.set_credentials = s3_set_credentials,
 	.lists_recursively = s3_lists_recursively,
 	.list = s3_list,
 	.probe = s3_probe,

@@ -19,8 +19,6 @@ struct s3_origin {
 	bool is_https, is_path_style;
 	struct s3_place *_Atomic place;
 	char *path; /* "" or "/bucket", encoded */
-	bool is_anonymous;
-	char *access_key, *secret_key, *session_token;
 };
 
 /* Contract as origin_list(). */

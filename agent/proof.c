@@ -14,14 +14,6 @@ struct proof_key {
 	struct object_id object, identity;
 };
 
-static void make_key(const struct dataset *ds, const struct object_id *object, struct proof_key *ret_key)
-{
-	const char *identity = dataset_identity(ds);
-
-	ret_key->object = *object;
-	object_id_make(identity, strlen(identity), &ret_key->identity);
-}
-
 static void save(struct meta *meta, const struct proof_key *key, int64_t ttl_ms)
 {
 	int64_t expiry = (int64_t)time(NULL) + ttl_ms / 1000;
@@ -29,19 +21,17 @@ static void save(struct meta *meta, const struct proof_key *key, int64_t ttl_ms)
 	meta_put(meta, META_PROOFS, key, sizeof(*key), &expiry, sizeof(expiry));
 }
 
-void proof_record(struct meta *meta, const struct dataset *ds, const struct object_id *object,
+void proof_record(struct meta *meta, const struct identity *who, const struct object_id *object,
 	const struct settings *settings)
 {
-	struct proof_key key;
+	struct proof_key key = {*object, who->who};
 
-	make_key(ds, object, &key);
 	save(meta, &key, settings->proof_ttl);
 }
 
 struct proof {
 	struct origin_get get;
-	struct agent *agent;
-	struct dataset *dataset;
+	struct mount *mount;
 	struct node node;
 	struct proof_key key;
 	bool is_lapsed; /* there was one */
@@ -57,10 +47,10 @@ static int proof_sink(void *arg, uint64_t offset, const void *data, size_t len)
 static void proof_done(void *arg, int status, const struct wd_err *err)
 {
 	struct proof *p = arg;
-	struct meta *meta = p->agent->meta;
+	struct meta *meta = p->mount->agent->meta;
 
 	if (status == 0) {
-		save(meta, &p->key, p->agent->settings->proof_ttl);
+		save(meta, &p->key, p->mount->agent->settings->proof_ttl);
 	} else if (p->is_lapsed && status == -EIO) {
 		wd_warn("the origin does not answer: access to '%s' is extended", p->node.key);
 		status = 0;
@@ -70,22 +60,25 @@ static void proof_done(void *arg, int status, const struct wd_err *err)
 	if (status == -EIO || status == -EACCES)
 		wd_error("%s", err->msg);
 	p->cb(p->arg, status, err);
-	dataset_unref(p->dataset);
+	mount_unref(p->mount);
 	free(p);
 }
 
-void proof_check(struct agent *a, struct dataset *ds, const struct node *node, const struct object *object,
-	bool is_again, void (*cb)(void *arg, int status, const struct wd_err *err), void *arg)
+void proof_check(struct mount *mnt, const struct node *node, const struct object *object, bool is_again,
+	void (*cb)(void *arg, int status, const struct wd_err *err), void *arg)
 {
+	struct meta *meta = mnt->agent->meta;
 	struct proof *p;
-	struct proof_key key;
+	struct proof_key key = {.object = *object_id(object)};
+	struct identity who;
 	struct wd_err err = {ENOMEM, "out of memory"};
 	int64_t expiry = 0;
 	size_t len = 0;
 	bool is_known;
 
-	make_key(ds, object_id(object), &key);
-	is_known = meta_get(a->meta, META_PROOFS, &key, sizeof(key), &expiry, sizeof(expiry), &len) == 0 &&
+	mount_who(mnt, &who);
+	key.identity = who.who;
+	is_known = meta_get(meta, META_PROOFS, &key, sizeof(key), &expiry, sizeof(expiry), &len) == 0 &&
 		len == sizeof(expiry);
 	if ((is_known && (is_again || expiry > (int64_t)time(NULL))) || object_size(object) == 0) {
 		cb(arg, 0, NULL);
@@ -97,8 +90,7 @@ void proof_check(struct agent *a, struct dataset *ds, const struct node *node, c
 		return;
 	}
 	metric_inc(METRIC_PROOFS);
-	p->agent = a;
-	p->dataset = dataset_ref(ds);
+	p->mount = mount_ref(mnt);
 	p->node = *node;
 	p->key = key;
 	p->is_lapsed = is_known;
@@ -111,5 +103,5 @@ void proof_check(struct agent *a, struct dataset *ds, const struct node *node, c
 		.sink = proof_sink,
 		.done = proof_done,
 		.arg = p};
-	origin_get(dataset_origin(ds), &p->get);
+	origin_get(mnt->origin, &p->get);
 }

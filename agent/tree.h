@@ -24,6 +24,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/identity.h"
 #include "agent/meta.h"
 #include "agent/origin.h"
 #include "agent/settings.h"
@@ -48,16 +49,22 @@ struct tree *tree_new(struct meta *meta, const struct settings *settings);
 void tree_free(struct tree *t);
 
 /* Opens (or joins) the dataset of this origin and identity; takes ownership of origin either way.
- * `place` tells origins apart (URL, endpoint, index), `identity` credentials; neither holds a secret. */
+ * `place` tells origins apart (URL, endpoint, index), `identity` credentials; neither holds a secret. `who` are the
+ * credentials that origin has; one that is joined keeps its own. */
 int tree_dataset(struct tree *t, struct origin *origin, const char *place, const char *identity,
-	bool is_indexed, struct dataset **ret_ds, struct wd_err *err);
+	const struct identity *who, bool is_indexed, struct dataset **ret_ds, struct wd_err *err);
 struct dataset *dataset_ref(struct dataset *ds);
 /* Any thread, a transfer's callback too: the last one leaves the closing to tree_reap. */
 void dataset_unref(struct dataset *ds);
-/* Closes the datasets that nobody holds. Waits for their transfers, so not from a transfer's callback. */
+/* Closes the datasets that nobody holds, and origins that were retired. Waits for their transfers, so not from a transfer's callback. */
 void tree_reap(struct tree *t);
 struct origin *dataset_origin(const struct dataset *ds);
 const char *dataset_identity(const struct dataset *ds);
+/* Whose credentials the dataset's requests carry at this moment. */
+void dataset_who(struct dataset *ds, struct identity *ret_who);
+/* Other credentials for the same data: for all mounts of the dataset. */
+int dataset_renew(struct dataset *ds, const struct origin_options *options, const struct identity *who,
+	struct wd_err *err);
 uint64_t dataset_id(const struct dataset *ds);
 
 /* -ESTALE for an id of another epoch, another dataset, or none. */

@@ -82,7 +82,7 @@ static struct dataset *find_dataset_locked(struct tree *t, const char *place, co
 }
 
 int tree_dataset(struct tree *t, struct origin *origin, const char *place, const char *identity,
-	bool is_indexed, struct dataset **ret_ds, struct wd_err *err)
+	const struct identity *who, bool is_indexed, struct dataset **ret_ds, struct wd_err *err)
 {
 	struct dataset *ds = calloc(1, sizeof(*ds)), *known;
 	int rc = -ENOMEM;
@@ -95,6 +95,9 @@ int tree_dataset(struct tree *t, struct origin *origin, const char *place, const
 		ds->is_indexed = is_indexed;
 		ds->refs = 1;
 		wd_mutex_init(&ds->lock);
+		wd_lock(&ds->lock);
+		ds->who = *who;
+		wd_unlock(&ds->lock);
 		wd_mutex_init(&ds->children);
 		wd_cond_init(&ds->landed);
 		rc = ds->place && ds->identity ? load_root(t, ds) : -ENOMEM;
@@ -160,6 +163,7 @@ void tree_reap(struct tree *t)
 		next = dead->next;
 		dataset_free(dead);
 	}
+	origins_reap();
 }
 
 void tree_free(struct tree *t)
@@ -179,6 +183,26 @@ struct origin *dataset_origin(const struct dataset *ds)
 const char *dataset_identity(const struct dataset *ds)
 {
 	return ds->identity;
+}
+
+void dataset_who(struct dataset *ds, struct identity *ret_who)
+{
+	wd_lock(&ds->lock);
+	*ret_who = ds->who;
+	wd_unlock(&ds->lock);
+}
+
+int dataset_renew(struct dataset *ds, const struct origin_options *options, const struct identity *who,
+	struct wd_err *err)
+{
+	int rc = origin_set_credentials(ds->origin, options, err);
+
+	if (rc < 0)
+		return rc;
+	wd_lock(&ds->lock);
+	ds->who = *who;
+	wd_unlock(&ds->lock);
+	return 0;
 }
 
 uint64_t dataset_id(const struct dataset *ds)

@@ -41,6 +41,7 @@ struct dataset {
 	struct wd_mutex children;
 
 	struct wd_mutex lock;
+	struct identity who WD_GUARDED_BY(lock);
 	struct wd_cond landed;
 	struct flight *flights WD_GUARDED_BY(lock);
 	/* counts within the present TTL window, which decide probing or listing */

@@ -68,6 +68,11 @@ enum wd_msg_type {
 	WD_MSG_MOUNT_SERVER = 11,
 	/* keeper -> agent.  u64 mount. reply: empty */
 	WD_MSG_MOUNT_DEL = 12,
+	/* Version 2. keeper -> agent.  u64 mount, bytes description: its credentials are the mount's from now on; URL,
+	 * endpoint and index must be the mount's. reply: bytes description to keep in place of the one before, or
+	 * empty when nothing has changed. An error: the old credentials stay (-EKEYREJECTED, -EACCES: the origin does
+	 * not take these; -ENOSYS: an agent of an earlier build) */
+	WD_MSG_MOUNT_RENEW = 13,
 
 	/* agent -> keeper.  u64 mount; fds: [regular file, open for reading].
 	 * reply: u32 backing id */
@@ -121,6 +126,11 @@ enum wd_msg_type {
 	/* empty. reply: fds [memfd with JSON: version, pid, mounts[]: id, target, server_pid,
 	 * restarts, state] */
 	WD_MSG_KEEPER_STATUS = 62,
+
+	/* Version 2. csi -> keeper.  str target, bytes description: other credentials for a mount that stands. reply,
+	 * after the agent has taken them over: empty. -ENOENT: there is no such mount; -ECONNREFUSED: the agent is
+	 * away; else as of MOUNT_RENEW. The description that holders have is replaced by another HOLD */
+	WD_MSG_RENEW = 63,
 
 	/* ctl -> agent.  empty. reply: fds [memfd with JSON] */
 	WD_MSG_STATUS = 70,

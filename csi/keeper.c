@@ -24,6 +24,7 @@
 #define KEEPER_SOCKET "keeper.sock"
 #define AGENT_SOCKET "agent.sock"
 #define LOOK_MS 5000		 /* for an answer to a look */
+#define RENEW_NS 10000000000LL	 /* for a renewal: the agent asks the origin */
 #define STATUS_MAX (64u << 20) /* bytes of a status */
 #define AGAIN_MS 200 /* between tries where a socket is there but its owner is not ready */
 
@@ -135,6 +136,29 @@ static void put_mount(struct wd_msg *m, const char *target, const char *descript
 	wd_put_str(m, target);
 	wd_put_bytes(m, description, strlen(description));
 	wd_put_u32(m, 0);
+}
+
+int keeper_renew(struct rpc_call *call, const struct driver *d, const char *target, const char *description,
+	struct wd_err *err)
+{
+	wd_autofree struct wd_msg *m = calloc(1, sizeof(*m));
+	int64_t until_ns = wd_now_ns() + RENEW_NS;
+	wd_autoclose int sock = -1;
+	char path[PATH_MAX];
+	int rc;
+
+	if (!m)
+		return wd_err_set(err, ENOMEM, "out of memory");
+	snprintf(path, sizeof(path), "%s/" KEEPER_SOCKET, d->run_dir);
+	sock = wd_client_connect(path, WD_ROLE_CSI, err);
+	if (sock < 0)
+		return sock;
+	wd_msg_start(m, WD_MSG_RENEW, 1);
+	wd_put_str(m, target);
+	wd_put_bytes(m, description, strlen(description));
+	rc = ask(call, sock, m, until_ns < latest(call) ? until_ns : latest(call), err);
+	explicit_bzero(m, sizeof(*m));
+	return rc;
 }
 
 static void put_umount(struct wd_msg *m, const char *target)

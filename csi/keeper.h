@@ -11,6 +11,10 @@
 /* Mounts; description is what volume_describe() made. */
 enum rpc_code keeper_mount(
 	struct rpc_call *call, const struct driver *d, const char *target, const char *description);
+/* Takes the description's credentials over for the mount that stands on target. Waits some seconds at most, and for
+ * nobody who is away: the kubelet asks again soon. -errno with a reason; the mount goes on as before then. */
+int keeper_renew(struct rpc_call *call, const struct driver *d, const char *target, const char *description,
+	struct wd_err *err);
 /* Unmounts. RPC_OK too when the keeper knows no such mount. */
 enum rpc_code keeper_umount(struct rpc_call *call, const struct driver *d, const char *target);
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "csi/csi.pb-c.h"
 #include "csi/driver.h"
 #include "csi/keeper.h"
@@ -38,6 +39,29 @@ static enum rpc_code publish_free(struct rpc_call *call, struct driver *d, const
 	return code;
 }
 
+/* The target is mounted: that is all the kubelet has to know. New secrets and tokens are taken over; what is wrong
+ * with them shows in the volume's condition, a metric and the log. */
+static void republish(struct rpc_call *call, struct driver *d, const char *target,
+	const Csi__V1__NodePublishVolumeRequest *in)
+{
+	struct volume_mount v = {.target = target,
+		.context = MAP(in, volume_context),
+		.secrets = MAP(in, secrets),
+		.capability = in->volume_capability};
+	struct wd_err err = WD_ERR_INIT;
+	const char *description;
+
+	if (!volume_has_credentials(&v))
+		return;
+	if (volume_describe(call, &v, &description) != RPC_OK) {
+		wd_warn("republish '%s': %s", target, call->text);
+		call->text = NULL;
+		return;
+	}
+	if (keeper_renew(call, d, target, description, &err) < 0)
+		wd_warn("republish '%s': the credentials stay as they were: %s", target, err.msg);
+}
+
 static enum rpc_code publish_claimed(struct rpc_call *call, struct driver *d, const char *target,
 	const Csi__V1__NodePublishVolumeRequest *in)
 {
@@ -46,8 +70,10 @@ static enum rpc_code publish_claimed(struct rpc_call *call, struct driver *d, co
 
 	if (code != RPC_OK)
 		return code;
-	if (state == TARGET_OURS)
+	if (state == TARGET_OURS) {
+		republish(call, d, target, in);
 		return RPC_OK;
+	}
 	if (state == TARGET_FOREIGN)
 		return rpc_fail(call, RPC_INTERNAL,
 			"target_path: something else is mounted at '%.200s'; unmount it first", target);

@@ -67,6 +67,8 @@ enum rpc_code rpc_code_of(int code)
 		return RPC_ABORTED;
 	case ECANCELED:
 		return RPC_CANCELLED;
+	case EAGAIN:
+	case EHOSTDOWN:
 	case ECONNREFUSED:
 	case ECONNRESET:
 	case EPIPE:

@@ -283,6 +283,11 @@ static enum rpc_code credentials_of(struct rpc_call *call, struct map secrets, j
 	return RPC_OK;
 }
 
+bool volume_has_credentials(const struct volume_mount *v)
+{
+	return v->secrets.n > 0;
+}
+
 enum rpc_code volume_describe(struct rpc_call *call, const struct volume_mount *v,
 	const char **ret_description)
 {

@@ -45,6 +45,8 @@ struct volume_mount {
 	struct map context, secrets;
 	const Csi__V1__VolumeCapability *capability;
 };
+/* Does the request bring any? A volume without has nothing to renew. */
+bool volume_has_credentials(const struct volume_mount *v);
 /* The description that travels to the agent (JSON; agent/mount_options.h). It holds secrets: it lives
  * in the call's arena, which is wiped. */
 enum rpc_code volume_describe(struct rpc_call *call, const struct volume_mount *v,

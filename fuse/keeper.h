@@ -9,6 +9,7 @@
  *	keeper_mount.c     the life of a mount: asked, mounted, served, unmounted
  *	keeper_death.c     what follows a server's death: the next one, or giving up
  *	keeper_agent.c     the connection to the agent: mounts announced, backing ids brokered
+ *	keeper_renew.c     other credentials for a mount
  *	keeper_holders.c   who else holds the mounts: deposits, offers, leave to end
  *	keeper_adopt.c     mounts of a keeper that is gone, and their servers
  *	keeper_record.c    files that say which mounts are held, and the dead ones cleaned up
@@ -94,6 +95,7 @@ struct mount {
 
 	int fuse_fd, info_fd, tables_fd, description_fd, record_fd;
 	uint32_t held_sent, held_by; /* by holder, a bit each: deposited, and confirmed */
+	uint32_t held_stale; /* ... and what is being confirmed is out of date */
 	unsigned major, minor;
 	bool is_mounted;
 	uint32_t backings; /* registered ids */
@@ -127,6 +129,10 @@ struct mount {
 	int64_t started_at_ns, restart_at_ns, kill_at_ns, down_since_ns;
 	int64_t undo_at_ns; /* the next try to unmount what failed */
 	unsigned undo_tries;
+
+	/* keeper_renew.c */
+	uint64_t renew_id; /* of the MOUNT_RENEW that is unanswered; 0: none */
+	uint64_t renew_client, renew_request;
 
 	uint64_t client; /* who waits for this mount or umount; 0: nobody */
 	uint64_t request;
@@ -316,7 +322,22 @@ void agent_reconciled(struct keeper *k);
 void agent_timers(struct keeper *k, int64_t now_ns, int64_t *ret_next);
 void agent_on_inotify(struct keeper *k, struct source *source);
 
+/* The reason in an error reply of the agent's, for a person. */
+void agent_take_reason(const struct wd_msg *in, struct wd_err *err);
+
+/* ---- keeper_renew.c ---- */
+/* Takes up a RENEW request; the answer follows later. */
+int renew_request(struct keeper *k, uint64_t client, uint64_t request, const char *target,
+	const void *description, size_t len, struct wd_err *err);
+/* The agent's reply to a MOUNT_RENEW, in k->in. */
+void renew_answered(struct keeper *k);
+/* The agent, or the mount, goes: answers who waits. */
+void renew_lost(struct keeper *k, struct mount *m);
+void renew_client_gone(struct keeper *k, uint64_t client);
+
 /* ---- keeper_holders.c ---- */
+/* A part of the deposit has changed: every holder of the mount gets it anew. */
+void holders_deposit_again(struct keeper *k, struct mount *m);
 #define HOLDER_AGENT 0
 /* The agent, or a client's first word as a holder. Returns the holder's number or -ENOSPC. */
 int holder_begin(struct keeper *k, uint64_t client);

@@ -52,6 +52,7 @@ static void agent_lost(struct keeper *k)
 		next = m->next;
 		m->link = LINK_NONE;
 		m->retry_at_ns = 0;
+		renew_lost(k, m);
 		if (m->state != MOUNT_ASKED)
 			continue;
 		wd_err_set(&err, ECONNRESET, "mount on '%s': the agent went away", m->target);
@@ -186,8 +187,7 @@ void agent_send_stats(struct keeper *k)
 
 /* ---- what the agent sends ---- */
 
-/* The reason in an error reply, for a person. */
-static void take_reason(const struct wd_msg *in, struct wd_err *err)
+void agent_take_reason(const struct wd_msg *in, struct wd_err *err)
 {
 	struct wd_rd r = wd_rd_start(in);
 	size_t len;
@@ -203,7 +203,7 @@ static void on_refused(struct keeper *k, struct mount *m)
 {
 	struct wd_err err = WD_ERR_INIT;
 
-	take_reason(&k->in, &err);
+	agent_take_reason(&k->in, &err);
 	m->link = LINK_REFUSED;
 	m->retry_at_ns = wd_now_ns() + REFUSED_RETRY_NS;
 	if (m->state == MOUNT_ASKED)
@@ -247,6 +247,10 @@ static void on_reply(struct keeper *k)
 	uint16_t type = k->in.type & ~WD_MSG_REPLY;
 	struct mount *m = k->mounts;
 
+	if (type == WD_MSG_MOUNT_RENEW) {
+		renew_answered(k);
+		return;
+	}
 	while (m && m->link_id != k->in.id)
 		m = m->next;
 	if (!m)

@@ -29,6 +29,7 @@ static void client_drop(struct keeper *k, struct client *c)
 	k->nclients--;
 	free(c);
 	mount_client_gone(k, id);
+	renew_client_gone(k, id);
 }
 
 void client_send(struct keeper *k, uint64_t client)
@@ -93,6 +94,20 @@ static int on_mount(struct keeper *k, struct client *c, struct wd_err *err)
 	return mount_request(k, c->id, k->in.id, target, description, len, err);
 }
 
+static int on_renew(struct keeper *k, struct client *c, struct wd_err *err)
+{
+	struct wd_rd r = wd_rd_start(&k->in);
+	char target[PATH_MAX];
+	const void *description;
+	size_t len;
+
+	wd_rd_str(&r, target, sizeof(target));
+	description = wd_rd_bytes(&r, &len);
+	if (!wd_rd_done(&r))
+		return wd_err_set(err, EPROTO, "malformed renew request");
+	return renew_request(k, c->id, k->in.id, target, description, len, err);
+}
+
 static int on_umount(struct keeper *k, struct client *c, struct wd_err *err)
 {
 	struct wd_rd r = wd_rd_start(&k->in);
@@ -129,6 +144,8 @@ static int dispatch(struct keeper *k, struct client *c, struct wd_err *err)
 	switch (k->in.type) {
 	case WD_MSG_MOUNT:
 		return on_mount(k, c, err);
+	case WD_MSG_RENEW:
+		return on_renew(k, c, err);
 	case WD_MSG_UMOUNT:
 		return on_umount(k, c, err);
 	case WD_MSG_KEEPER_STATUS:

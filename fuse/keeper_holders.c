@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/log.h"
 
@@ -66,6 +67,7 @@ void holder_gone(struct keeper *k, int holder)
 	for (struct mount *m = k->mounts; m; m = m->next) {
 		m->held_sent &= ~bit_of(holder);
 		m->held_by &= ~bit_of(holder);
+		m->held_stale &= ~bit_of(holder);
 	}
 	k->holders[holder] = (struct holder){.is_used = false};
 	if (k->leave_asked == holder)
@@ -116,7 +118,15 @@ void holders_unhold(struct keeper *k, struct mount *m)
 		wd_put_u64(&k->out, m->id);
 		send_to(k, i);
 	}
-	m->held_sent = m->held_by = 0;
+	m->held_sent = m->held_by = m->held_stale = 0;
+}
+
+void holders_deposit_again(struct keeper *k, struct mount *m)
+{
+	/* what is under way is let come back first, so that each answer is to one deposit */
+	m->held_stale |= m->held_sent & ~m->held_by;
+	m->held_sent &= ~m->held_by;
+	m->held_by = 0;
 }
 
 static void on_held(struct keeper *k, int holder)
@@ -126,6 +136,11 @@ static void on_held(struct keeper *k, int holder)
 	if (!m || !(m->held_sent & bit_of(holder)) || (m->held_by & bit_of(holder)))
 		return; /* it has ended meanwhile */
 	k->holders[holder].unanswered--;
+	if (m->held_stale & bit_of(holder)) {
+		m->held_stale &= ~bit_of(holder);
+		m->held_sent &= ~bit_of(holder); /* the loop deposits again */
+		return;
+	}
 	/* one that was not taken stays marked, so that it is not tried again and again */
 	m->held_by |= bit_of(holder);
 	if (k->in.status == 0)
@@ -136,6 +151,14 @@ static void on_held(struct keeper *k, int holder)
 }
 
 /* ---- offers ---- */
+
+/* fd -1: taken over a moment ago. */
+static bool is_same_file(int fd, int other)
+{
+	struct stat a, b;
+
+	return fd < 0 || (fstat(fd, &a) == 0 && fstat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino);
+}
 
 static int on_offer(struct keeper *k, int holder)
 {
@@ -160,7 +183,8 @@ static int on_offer(struct keeper *k, int holder)
 	else if (!m)
 		adopt(k, &d, &err);
 	m = err.code ? NULL : mount_by_id(k, d.mount);
-	if (m && !(m->held_sent & bit_of(holder))) {
+	/* it may have missed a renewal: then the loop deposits what there is now */
+	if (m && is_same_file(d.fds[WD_DEPOSIT_DESCRIPTION], m->description_fd) && !(m->held_sent & bit_of(holder))) {
 		m->held_sent |= bit_of(holder);
 		m->held_by |= bit_of(holder);
 	}

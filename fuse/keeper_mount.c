@@ -81,6 +81,7 @@ static void forget(struct keeper *k, struct mount *m)
 	struct mount **at = &k->mounts;
 
 	holders_unhold(k, m);
+	renew_lost(k, m);
 	agent_mount_gone(k, m);
 	record_remove(k, m);
 	standby_cancel(k, m);

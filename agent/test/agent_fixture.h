@@ -136,7 +136,7 @@ static inline void rig_answered(struct rig *r, struct wd_msg *m)
 		r->is_answered = true;
 		r->call_status = m->status;
 		r->call_text[0] = '\0';
-		if (m->status < 0)
+		if (m->status < 0 || m->type == (WD_MSG_MOUNT_RENEW | WD_MSG_REPLY))
 			wd_rd_str(&rd, r->call_text, sizeof(r->call_text));
 		wd_cond_broadcast(&r->changed);
 	}
@@ -354,6 +354,17 @@ static inline void rig_mount(struct rig *r, struct rig_mount *mnt, uint64_t id, 
 		fprintf(stderr, "rig: mount '%s': %s\n", dataset, r->call_text);
 		abort();
 	}
+}
+
+/* Other credentials for the mount, as the keeper brings them; what is to be kept is in rig->call_text. */
+static inline int rig_renew(struct rig_mount *mnt, const char *description)
+{
+	static struct wd_msg m; /* calls come from one thread */
+
+	wd_msg_start(&m, WD_MSG_MOUNT_RENEW, 0);
+	wd_put_u64(&m, mnt->id);
+	wd_put_bytes(&m, description, strlen(description));
+	return rig_keeper_call(mnt->rig, &m);
 }
 
 static inline bool rig_is_connected(struct rig *r)

@@ -88,6 +88,8 @@ struct http_origin {
 	struct http_script script[HTTP_ORIGIN_SCRIPT];
 	unsigned nscript, script_at;
 	bool repeats_last; /* the last fault of the script stays for ever */
+	/* Looks at a request's head: NULL lets it in, else 403 with this S3 error. Set by http_origin_guard(). */
+	const char *(*guard)(const char *head);
 	unsigned nrequests;
 	char last[8192];      /* the last request's head */
 	char lines[64][1500]; /* the request lines, in order */
@@ -270,6 +272,7 @@ static inline bool http_origin_request(struct http_origin *o, int fd, const char
 	struct http_script script = {0};
 	struct http_object obj = {0};
 	char method[8] = "", path[1500] = "", value[40];
+	const char *refused;
 	bool found = false, keeps, is_head;
 
 	sscanf(head, "%7s %1499s", method, path);
@@ -291,7 +294,14 @@ static inline bool http_origin_request(struct http_origin *o, int fd, const char
 		}
 	}
 	pthread_cond_broadcast(&o->arrived);
+	refused = o->guard ? o->guard(head) : NULL;
 	pthread_mutex_unlock(&o->lock);
+	if (refused) {
+		char body[200];
+
+		snprintf(body, sizeof(body), "<?xml version='1.0'?><Error><Code>%s</Code></Error>", refused);
+		return http_origin_plain(fd, 403, "", body, is_head);
+	}
 	/* a body that nobody expects: requests here have none */
 	assert(!http_origin_header(head, "Content-Length", value, sizeof(value)));
 	if (http_origin_fault(o, fd, &script, is_head, &keeps))
@@ -494,6 +504,14 @@ static inline void http_origin_heal(struct http_origin *o)
 	pthread_mutex_lock(&o->lock);
 	o->nscript = o->script_at = 0;
 	o->repeats_last = false;
+	pthread_mutex_unlock(&o->lock);
+}
+
+/* Runs under the server's lock. */
+static inline void http_origin_guard(struct http_origin *o, const char *(*guard)(const char *head))
+{
+	pthread_mutex_lock(&o->lock);
+	o->guard = guard;
 	pthread_mutex_unlock(&o->lock);
 }
 

@@ -163,7 +163,7 @@ static void row_open(struct fixture *f, enum kind kind, const char *url_or_null)
 	if (origin_open(url_or_null ? url_or_null : url, &options, &origin, &err) < 0)
 		fail_row("%s", err.msg);
 	snprintf(place, sizeof(place), "row %u", f->nrows);
-	assert_int_equal(tree_dataset(f->tree, origin, place, "me", false, &f->ds, &err), 0);
+	assert_int_equal(tree_dataset(f->tree, origin, place, "me", &(struct identity){0}, false, &f->ds, &err), 0);
 	/* from here on the log is the row's */
 	assert_int_equal(ftruncate(f->log_fd, 0), 0);
 	lseek(f->log_fd, 0, SEEK_SET);

@@ -59,7 +59,7 @@ static void begin(struct fixture *f)
 	f->tree = tree_new(f->meta, &f->settings);
 	snprintf(url, sizeof(url), "file://%s", f->data);
 	assert_int_equal(origin_open(url, &options, &origin, &err), 0);
-	assert_int_equal(tree_dataset(f->tree, origin, url, "me", false, &f->ds, &err), 0);
+	assert_int_equal(tree_dataset(f->tree, origin, url, "me", &(struct identity){0}, false, &f->ds, &err), 0);
 }
 
 static void end(struct fixture *f)

@@ -58,7 +58,7 @@ static int begin(void **state)
 	if (meta_open(s->dir, &s->meta, &err) < 0 || origin_open("s3://bkt", &options, &origin, &err) < 0)
 		return -1;
 	s->tree = tree_new(s->meta, &s->settings);
-	if (tree_dataset(s->tree, origin, "s3://bkt", "me", false, &s->ds, &err) < 0)
+	if (tree_dataset(s->tree, origin, "s3://bkt", "me", &(struct identity){0}, false, &s->ds, &err) < 0)
 		return -1;
 	*state = s;
 	return 0;

@@ -87,6 +87,9 @@ static struct {
 	struct wd_hold hold; /* of the keeper's deposits */
 	uint64_t next_id;
 	unsigned holds, unholds;
+	char description[64]; /* of the last MOUNT_ADD */
+	int renew_status;     /* the answer to MOUNT_RENEW; 0: what is kept is "kept" and what came */
+	unsigned renews;
 	unsigned adds, servers, dels, requests, lookups, parked_ensures;
 } fake;
 
@@ -501,6 +504,25 @@ static inline void fake_drop_parked(int sock)
 	}
 }
 
+static inline void fake_on_renew(struct wd_msg *m, struct wd_rd *r)
+{
+	char kept[80];
+	size_t len;
+	const char *description;
+
+	wd_rd_u64(r);
+	description = wd_rd_bytes(r, &len);
+	fake.renews++;
+	if (fake.renew_status < 0) {
+		fake_error(fake.keeper, m, fake.renew_status);
+		return;
+	}
+	snprintf(kept, sizeof(kept), "kept %.*s", (int)len, description);
+	wd_msg_start_reply(&fake_out, m->type, m->id, 0);
+	wd_put_str(&fake_out, len > 0 ? kept : "");
+	fake_send(fake.keeper);
+}
+
 static inline void fake_on_add(struct wd_msg *m, struct wd_rd *r)
 {
 	uint64_t id = wd_rd_u64(r);
@@ -509,6 +531,7 @@ static inline void fake_on_add(struct wd_msg *m, struct wd_rd *r)
 	int i = 0;
 
 	fake.adds++;
+	snprintf(fake.description, sizeof(fake.description), "%.*s", (int)len, description);
 	if (len >= 6 && memcmp(description, "refuse", 6) == 0) {
 		fake_error(fake.keeper, m, -EACCES);
 		return;
@@ -638,6 +661,9 @@ static inline void fake_on_keeper(struct wd_msg *m)
 		mount->sock = wd_msg_take_fd(m, 0);
 		wd_msg_start_reply(&fake_out, m->type, m->id, 0);
 		fake_send(fake.keeper);
+		break;
+	case WD_MSG_MOUNT_RENEW:
+		fake_on_renew(m, &r);
 		break;
 	case WD_MSG_MOUNT_DEL:
 		mount = fake_mount_by_id(wd_rd_u64(&r));

@@ -9,6 +9,7 @@
 struct other {
 	struct wd_hold hold;
 	int sock;
+	int description_fd; /* of the last HOLD */
 	unsigned ended;
 };
 
@@ -39,7 +40,8 @@ static inline void other_init(struct other *o)
 				    .send_arg = o,
 				    .arg = o,
 				    .give_up_ns = 300000000000LL},
-		.sock = -1};
+		.sock = -1,
+		.description_fd = -1};
 	assert_int_equal(wd_hold_init(&o->hold), 0);
 }
 
@@ -53,6 +55,11 @@ static inline bool other_step(struct other *o)
 		return false;
 	}
 	assert_true(wd_hold_takes(msg.type));
+	if (msg.type == WD_MSG_HOLD && msg.nfds == WD_DEPOSIT_FDS) {
+		if (o->description_fd >= 0)
+			close(o->description_fd);
+		o->description_fd = dup(msg.fds[WD_DEPOSIT_DESCRIPTION]);
+	}
 	assert_true(wd_hold_message(&o->hold, &msg));
 	wd_msg_close_fds(&msg);
 	return true;
@@ -68,6 +75,8 @@ static inline void other_done(struct other *o)
 {
 	if (o->sock >= 0)
 		close(o->sock);
+	if (o->description_fd >= 0)
+		close(o->description_fd);
 	wd_hold_done(&o->hold);
 }
 

@@ -7,6 +7,36 @@
 #include "fuse/test/loop_readers.h"
 #include "fuse/test/other_holder.h"
 
+static int ask_renew(const char *path, const char *description, struct wd_err *err)
+{
+	int sock = connect_keeper(), rc;
+
+	wd_msg_start(&msg, WD_MSG_RENEW, 1);
+	wd_put_str(&msg, path);
+	wd_put_str(&msg, description);
+	rc = wd_client_call(sock, &msg, -1, err);
+	close(sock);
+	return rc;
+}
+
+static void set_renew_status(int status)
+{
+	wd_lock(&fake.lock);
+	fake.renew_status = status;
+	wd_unlock(&fake.lock);
+}
+
+static void expect_description(const struct other *o, const char *text)
+{
+	struct wd_err err = WD_ERR_INIT;
+	unsigned char *data;
+	size_t len;
+
+	assert_int_equal(wd_description_read(o->description_fd, &data, &len, &err), 0);
+	assert_string_equal((const char *)data, text);
+	free(data);
+}
+
 /* Kills the keeper and, as the end of its container does, all of its servers. */
 static void kill_container(void)
 {
@@ -133,6 +163,61 @@ static void a_supervisor_alone_brings_everything_back(void **state)
 	other_done(&o);
 }
 
+/* What the agent keeps in place of the description is what holders, and the next keeper and agent, get. */
+static void new_credentials_reach_every_holder(void **state)
+{
+	struct wd_err err = WD_ERR_INIT;
+	struct other o;
+
+	other_init(&o);
+	other_connect(&o);
+	other_wait_for_deposit(&o);
+	expect_description(&o, "{}");
+	assert_int_equal(ask_renew(target, "new", &err), 0);
+	assert_true(other_step(&o)); /* HOLD, once more */
+	expect_description(&o, "kept new");
+	/* nothing has changed, or the agent refuses: nothing follows */
+	assert_int_equal(ask_renew(target, "", &err), 0);
+	set_renew_status(-EKEYREJECTED);
+	assert_int_equal(ask_renew(target, "bad", &err), -EKEYREJECTED);
+	assert_string_equal(err.msg, "fake");
+	assert_int_equal(ask_renew("/nowhere", "new", &err), -ENOENT);
+	set_renew_status(0);
+	assert_int_equal(ask_renew(target, "newer", &err), 0);
+	assert_true(other_step(&o));
+	expect_description(&o, "kept newer");
+	kill_container();
+	fake_stop();
+	while (other_step(&o))
+		;
+	set_auto();
+	fake_start();
+	start_keeper(NULL);
+	other_connect(&o);
+	while (!o.hold.is_reconciled)
+		assert_true(other_step(&o));
+	assert_reads_right(complete);
+	wd_lock(&fake.lock);
+	assert_string_equal(fake.description, "kept newer");
+	wd_unlock(&fake.lock);
+	do_umount();
+	while (o.ended == 0)
+		assert_true(other_step(&o));
+	other_done(&o);
+}
+
+/* The agent goes while it is asked: who asked is told, and asks again. */
+static void a_renewal_without_an_agent_is_refused_at_once(void **state)
+{
+	struct wd_err err = WD_ERR_INIT;
+
+	fake_stop();
+	assert_true(ask_renew(target, "new", &err) < 0);
+	assert_non_null(strstr(err.msg, "agent"));
+	fake_start();
+	do_umount();
+}
+
 /* A file that nobody has open, but whose backing id is pooled, is what two agents in a row know nothing of. */
 static void an_idle_file_opens_after_two_agents_died(void **state)
 {
@@ -216,6 +301,8 @@ int main(void)
 		MOUNTED(a_new_keeper_replaces_a_server_that_lives),
 		MOUNTED(readers_outlive_many_keepers),
 		MOUNTED(a_supervisor_alone_brings_everything_back),
+		MOUNTED(new_credentials_reach_every_holder),
+		MOUNTED(a_renewal_without_an_agent_is_refused_at_once),
 		MOUNTED(an_idle_file_opens_after_two_agents_died),
 		MOUNTED(a_mount_without_holders_is_cleaned_up),
 		MOUNTED(a_holder_gives_up_when_nobody_comes),
