@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,9 +179,35 @@ struct http_credentials *http_site_credentials(struct http_site *s)
 	return c;
 }
 
+void http_site_note(struct http_site *s, enum origin_trouble trouble, const char *text)
+{
+	if (trouble == ORIGIN_WELL && atomic_load(&s->trouble) == ORIGIN_WELL)
+		return; /* the way of every good answer */
+	wd_lock(&s->lock);
+	atomic_store(&s->trouble, (int)trouble);
+	snprintf(s->trouble_text, sizeof(s->trouble_text), "'%s': %s", s->base.url, text);
+	wd_unlock(&s->lock);
+}
+
+enum origin_trouble http_site_trouble(struct http_site *s, char *text, size_t cap)
+{
+	enum origin_trouble trouble;
+
+	wd_lock(&s->lock);
+	trouble = (enum origin_trouble)atomic_load(&s->trouble);
+	if (trouble != ORIGIN_WELL)
+		snprintf(text, cap, "%s", s->trouble_text);
+	wd_unlock(&s->lock);
+	if (trouble != ORIGIN_WELL)
+		return trouble;
+	return health_is_away(s->health, text, cap) ? ORIGIN_AWAY : ORIGIN_WELL;
+}
+
 void http_site_set_credentials(struct http_site *s, struct http_credentials *c)
 {
 	struct http_credentials *old;
+
+	http_site_note(s, ORIGIN_WELL, "");
 
 	wd_lock(&s->lock);
 	old = s->credentials;
@@ -400,6 +427,10 @@ static int call_failed(struct http_site *s, const struct http_call *call, enum h
 		origin_stats.errors[call->op]++;
 	wd_err_set(err, -rc, "%s '%s%s': %s after %u %s", call->doing, s->base.url, key, text, tries,
 		tries == 1 ? "try" : "tries");
+	if (rc == -EACCES && verdict == HTTP_ACCES && call->op == ORIGIN_OP_LIST)
+		http_site_note(s, ORIGIN_DENIED, text); /* one object may be forbidden; its list is all of it */
+	if (rc == -EIO && verdict == HTTP_RETRY)
+		health_gave_up(s->health);
 	if (err && rc == -EACCES && verdict == HTTP_UNAUTH)
 		err->code = EKEYREJECTED;
 	else if (err && rc == -EIO && verdict == HTTP_RETRY)

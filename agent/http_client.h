@@ -56,6 +56,9 @@ struct http_site {
 	struct wd_mutex lock;
 	CURL *idle[HTTP_POOL] WD_GUARDED_BY(lock);
 	struct http_credentials *credentials WD_GUARDED_BY(lock); /* never NULL after its kind's open() */
+	/* what its credentials lack; until the next good answer, or other credentials */
+	_Atomic int trouble; /* enum origin_trouble, but not AWAY */
+	char trouble_text[256] WD_GUARDED_BY(lock);
 };
 
 int http_site_init(struct http_site *s, const struct origin_options *options, struct wd_err *err);
@@ -64,6 +67,10 @@ int http_site_set_endpoint(struct http_site *s, const char *endpoint);
 void http_site_done(struct http_site *s);
 /* The credentials of the moment; unref them. */
 struct http_credentials *http_site_credentials(struct http_site *s);
+/* The origin refused: ORIGIN_UNAUTHENTICATED, ORIGIN_DENIED; or it let us in: ORIGIN_WELL. */
+void http_site_note(struct http_site *s, enum origin_trouble trouble, const char *text);
+/* origin_trouble() of the kinds that speak HTTP. */
+enum origin_trouble http_site_trouble(struct http_site *s, char *text, size_t cap);
 /* Tries that start from now on use these; takes over the reference. */
 void http_site_set_credentials(struct http_site *s, struct http_credentials *c);
 

@@ -412,6 +412,10 @@ void http_try_is_wrong(struct http_try *t, enum http_verdict verdict)
 
 void http_try_report(struct http_try *t, enum http_verdict verdict, const char *text)
 {
+	if (verdict == HTTP_OK)
+		http_site_note(t->site, ORIGIN_WELL, "");
+	else if (verdict == HTTP_UNAUTH)
+		http_site_note(t->site, ORIGIN_UNAUTHENTICATED, text);
 	if (verdict == HTTP_OK || verdict == HTTP_REDIRECT) {
 		health_answered(t->site->health);
 		return;

@@ -125,6 +125,7 @@ static int open_dataset(struct agent *a, struct mount *mnt, bool is_again, struc
 	rc = origin_policy_check(a->policy, mnt->options->url, mnt->options->endpoint, err);
 	if (rc < 0 && (rc != -EACCES || !is_again))
 		return rc;
+	atomic_store(&mnt->is_disallowed, rc < 0);
 	if (rc < 0)
 		wd_warn("the mount on '%s' stays until it is unmounted: %s", mnt->target, err->msg);
 	mount_options_origin(mnt->options, a->settings, &options);

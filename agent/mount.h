@@ -37,6 +37,10 @@ struct mount {
 	int64_t mounted_s; /* Unix time; the directories' mtime */
 	_Atomic bool has_no_passthrough; /* an option, or the kernel refused */
 	_Atomic bool is_being_checked;	 /* by check.c */
+	_Atomic bool is_disallowed;	 /* it stands, but could not be mounted now: allowed-origins has changed */
+	_Atomic int64_t expires_s;	 /* Unix time: its credentials end; 0: not known */
+	_Atomic bool is_being_probed;	 /* by condition.c, as below */
+	_Atomic int64_t probed_ns;
 	struct mount *next; /* agent->lock */
 
 	struct wd_mutex lock;

@@ -236,6 +236,11 @@ int origin_check(struct origin *o, struct wd_err *err)
 	return o->ops->check(o, err);
 }
 
+enum origin_trouble origin_trouble(struct origin *o, char *text, size_t cap)
+{
+	return o->ops->trouble ? o->ops->trouble(o, text, cap) : ORIGIN_WELL;
+}
+
 bool origin_clock_skew(const struct origin *o, int64_t *ret_s)
 {
 	int64_t skew_s = o->clock_skew_s;

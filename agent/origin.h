@@ -171,6 +171,16 @@ int origin_set_credentials(struct origin *o, const struct origin_options *option
  * origin is away or ill, or its name does not resolve, and may be there the next time (with -EIO, -ENOENT). */
 int origin_check(struct origin *o, struct wd_err *err);
 
+/* What ails the origin, as far as its last requests tell; nothing is asked. text (only with trouble) says it in
+ * words. */
+enum origin_trouble {
+	ORIGIN_WELL,
+	ORIGIN_AWAY,
+	ORIGIN_UNAUTHENTICATED, /* it does not know the credentials, or they have expired */
+	ORIGIN_DENIED,		/* they may not list the dataset */
+};
+enum origin_trouble origin_trouble(struct origin *o, char *text, size_t cap);
+
 /* How far the origin's clock was ahead of this machine's at its last answer; false when no answer had a
  * date yet (file: origins never have one). */
 bool origin_clock_skew(const struct origin *o, int64_t *ret_s);

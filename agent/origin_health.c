@@ -26,6 +26,7 @@ struct health {
 	_Atomic bool is_calm;
 	struct breaker breaker;
 	char last[300]; /* how the last request failed */
+	bool has_failed; /* a request, for good; until the next answer */
 	uint64_t opened, closed;
 	int64_t said_ns;
 	unsigned unsaid;
@@ -121,6 +122,28 @@ bool health_is_open(struct health *h, char *text, size_t cap)
 	return is_open;
 }
 
+bool health_is_away(struct health *h, char *text, size_t cap)
+{
+	bool is_away;
+
+	if (atomic_load_explicit(&h->is_calm, memory_order_acquire))
+		return false;
+	wd_lock(&table.lock);
+	is_away = h->has_failed || h->breaker.state != BREAKER_CLOSED;
+	if (is_away)
+		snprintf(text, cap, "'%s' is away: %s", h->endpoint, h->last);
+	wd_unlock(&table.lock);
+	return is_away;
+}
+
+void health_gave_up(struct health *h)
+{
+	wd_lock(&table.lock);
+	/* what answered meanwhile is not away */
+	h->has_failed = !atomic_load_explicit(&h->is_calm, memory_order_acquire);
+	wd_unlock(&table.lock);
+}
+
 void health_answered(struct health *h)
 {
 	void (*closed)(void);
@@ -132,6 +155,7 @@ void health_answered(struct health *h)
 	wd_lock(&table.lock);
 	since_ns = h->breaker.opened_ns;
 	has_closed = breaker_answered(&h->breaker);
+	h->has_failed = false;
 	h->closed += has_closed;
 	atomic_store_explicit(&h->is_calm, true, memory_order_release);
 	wd_unlock(&table.lock);

@@ -30,6 +30,9 @@ bool health_allows(struct health *h, int64_t *ret_at_ns);
 bool health_is_open(struct health *h, char *text, size_t cap);
 
 void health_answered(struct health *h);
+/* A request failed for good because the endpoint was away, and no answer came since; text says how. */
+bool health_is_away(struct health *h, char *text, size_t cap);
+void health_gave_up(struct health *h);
 /* `fault` decides whether the endpoint counts as away (see origin_fault_is_outage). */
 void health_failed(struct health *h, enum origin_fault fault, int64_t asked_ms, const char *text);
 void health_abandoned(struct health *h);

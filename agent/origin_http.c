@@ -350,6 +350,11 @@ static int http_check(struct origin *o, struct wd_err *err)
 
 /* ---- gets ---- */
 
+static enum origin_trouble http_trouble(struct origin *o, char *text, size_t cap)
+{
+	return http_site_trouble(&http_of(o)->site, text, cap);
+}
+
 static void http_drain(struct origin *o)
 {
 	transfer_drain(&http_of(o)->site);
@@ -373,6 +378,7 @@ static void http_cancel(struct origin *o, struct origin_get *get)
 		.close = http_close,                                                               \
 		.drain = http_drain,                                                               \
 		.check = http_check,                                                               \
+		.trouble = http_trouble,                                                           \
 		.set_credentials = http_set_credentials,                                           \
 		.lists_recursively = http_lists_recursively,                                       \
 		.list = http_list,                                                                 \

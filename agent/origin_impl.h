@@ -19,6 +19,8 @@ struct origin_ops {
 	/* Cancels what is queued or under way for o, and waits for the last done(). */
 	void (*drain)(struct origin *o);
 	int (*check)(struct origin *o, struct wd_err *err);
+	/* NULL: it has none that lasts */
+	enum origin_trouble (*trouble)(struct origin *o, char *text, size_t cap);
 	/* NULL: the kind has no credentials */
 	int (*set_credentials)(struct origin *o, const struct origin_options *options, struct wd_err *err);
 	bool (*lists_recursively)(const struct origin *o);

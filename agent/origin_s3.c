@@ -554,6 +554,11 @@ static int s3_check(struct origin *o, struct wd_err *err)
 	return http_check_result(rc, err);
 }
 
+static enum origin_trouble s3_trouble(struct origin *o, char *text, size_t cap)
+{
+	return http_site_trouble(&s3_of(o)->site, text, cap);
+}
+
 static void s3_drain(struct origin *o)
 {
 	transfer_drain(&s3_of(o)->site);
@@ -576,6 +581,7 @@ const struct origin_ops origin_s3_ops = {
 	.close = s3_close,
 	.drain = s3_drain,
 	.check = s3_check,
+	.trouble = s3_trouble,
 	.set_credentials = s3_set_credentials,
 	.lists_recursively = s3_lists_recursively,
 	.list = s3_list,

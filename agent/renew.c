@@ -69,6 +69,14 @@ static int try_out(const struct mount_options *o, const struct origin_options *o
 	return rc < 0 && err->code == EHOSTDOWN ? 0 : rc;
 }
 
+static bool is_refused(struct dataset *ds)
+{
+	char text[300];
+	enum origin_trouble trouble = origin_trouble(dataset_origin(ds), text, sizeof(text));
+
+	return trouble == ORIGIN_UNAUTHENTICATED || trouble == ORIGIN_DENIED;
+}
+
 static void note_trouble(struct mount *mnt, const struct wd_err *err)
 {
 	wd_lock(&mnt->lock);
@@ -107,7 +115,7 @@ static int renew(struct mount *mnt, const struct mount_options *o, struct wd_err
 	}
 	/* another mount may have given the dataset credentials that its origin takes no longer */
 	dataset_who(mnt->dataset, &datasets);
-	if (!identity_equal(&who, &datasets) && try_out(o, &options, err) == 0)
+	if (!identity_equal(&who, &datasets) && is_refused(mnt->dataset) && try_out(o, &options, err) == 0)
 		return dataset_renew(mnt->dataset, &options, &who, err);
 	return 0;
 }

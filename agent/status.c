@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "agent/condition.h"
 #include "agent/holder.h"
 #include "agent/metrics.h"
 #include "agent/mount.h"
@@ -36,6 +37,19 @@ static json_t *cache_json(struct agent *a)
 		(json_int_t)s.corrupt_blocks);
 }
 
+/* The ill parts: an empty object where all is well. */
+static json_t *condition_json(struct mount *mnt)
+{
+	json_t *out = json_object();
+	struct condition c;
+
+	condition_look(mnt, &c);
+	for (int part = 0; part < CONDITION_PARTS_COUNT; part++)
+		if (c.text[part][0])
+			json_object_set_new(out, condition_part_name(part), json_string(c.text[part]));
+	return out;
+}
+
 static json_t *mount_json(struct mount *mnt)
 {
 	bool is_served;
@@ -43,9 +57,10 @@ static json_t *mount_json(struct mount *mnt)
 	wd_lock(&mnt->lock);
 	is_served = mnt->conn != NULL;
 	wd_unlock(&mnt->lock);
-	return json_pack("{s:I, s:s, s:s, s:I, s:b, s:s}", "id", (json_int_t)mnt->id, "target", mnt->target,
+	return json_pack("{s:I, s:s, s:s, s:I, s:b, s:s, s:o}", "id", (json_int_t)mnt->id, "target", mnt->target,
 		"url", mnt->display, "open_files", (json_int_t)open_count(mnt), "passthrough",
-		!atomic_load(&mnt->has_no_passthrough), "state", is_served ? "ready" : "no server");
+		!atomic_load(&mnt->has_no_passthrough), "state", is_served ? "ready" : "no server",
+		"condition", condition_json(mnt));
 }
 
 static json_t *dataset_json(struct agent *a, struct mount *mnt, unsigned nmounts)
@@ -188,6 +203,7 @@ void status_print_metrics(struct agent *a, FILE *out)
 	metrics_print_one(out, "warpdrive_agent_held_mounts", "gauge",
 		"Mounts whose descriptors are held for the next keeper", holder_count(a->holder));
 	metrics_print_one(out, "warpdrive_mounts", "gauge", "Mounts served", mounts);
+	condition_print_metrics(a, out);
 	keeper_link_print_metrics(a->keeper, out);
 	fprintf(out,
 		"# HELP warpdrive_build_info The build\n# TYPE warpdrive_build_info gauge\n"

@@ -140,6 +140,7 @@ void transfer_finish(struct transfer_thread *t, struct slot *s, int status, cons
 void transfer_finish_out_of_time(struct transfer_thread *t, struct slot *s, const char *text)
 {
 	s->job->get->is_out_of_time = true;
+	health_gave_up(transfer_site(s)->health);
 	transfer_finish(t, s, -EIO, text);
 }
 

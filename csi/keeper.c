@@ -286,13 +286,13 @@ static void look_at_keeper(struct rpc_call *call, const struct driver *d, const 
 	const char *state = json_string_value(json_object_get(mount, "state"));
 
 	if (!root)
-		s->trouble = arena_printf(call->arena, "the keeper does not answer: %s", err.msg);
+		s->trouble = arena_printf(call->arena, "keeper: it does not answer: %s", err.msg);
 	else if (!mount)
-		s->trouble = arena_printf(call->arena, "the keeper does not know the mount");
+		s->trouble = arena_printf(call->arena, "keeper: it does not know the mount");
 	else if (!state || strcmp(state, "serving") != 0)
-		s->trouble = arena_printf(call->arena, "the mount is %s", state ? state : "in no known state");
+		s->trouble = arena_printf(call->arena, "keeper: the mount is %s", state ? state : "in no known state");
 	else if (json_integer_value(json_object_get(mount, "server_pid")) <= 0)
-		s->trouble = arena_printf(call->arena, "its FUSE server is being restarted");
+		s->trouble = arena_printf(call->arena, "server: it is being restarted");
 	else
 		s->is_served = true;
 	json_decref(root);
@@ -303,14 +303,21 @@ static void look_at_agent(struct rpc_call *call, const struct driver *d, const c
 {
 	struct wd_err err = WD_ERR_INIT;
 	json_t *root = fetch_status(call, d, AGENT_SOCKET, WD_MSG_STATUS, &err);
-	const char *url = json_string_value(
-		json_object_get(find_by(root, "mounts", "target", target), "url"));
+	json_t *mount = find_by(root, "mounts", "target", target), *text;
+	const char *url = json_string_value(json_object_get(mount, "url")), *part;
 	json_t *dataset = url ? find_by(root, "datasets", "url", url) : NULL;
 
 	if (!s->trouble && !root)
-		s->trouble = arena_printf(call->arena, "the agent does not answer: %s", err.msg);
+		s->trouble = arena_printf(call->arena, "agent: it does not answer: %s", err.msg);
 	else if (!s->trouble && !url)
-		s->trouble = arena_printf(call->arena, "the agent does not know the mount yet");
+		s->trouble = arena_printf(call->arena, "agent: it does not know the mount yet");
+	json_object_foreach(json_object_get(mount, "condition"), part, text)
+	{
+		if (!json_is_string(text))
+			continue;
+		s->trouble = arena_printf(call->arena, "%s%s%s: %s", s->trouble ? s->trouble : "",
+			s->trouble ? "; " : "", part, json_string_value(text));
+	}
 	s->bytes = (uint64_t)json_integer_value(json_object_get(dataset, "bytes"));
 	s->objects = (uint64_t)json_integer_value(json_object_get(dataset, "objects"));
 	json_decref(root);

@@ -20,7 +20,7 @@ enum rpc_code keeper_umount(struct rpc_call *call, const struct driver *d, const
 
 struct keeper_stats {
 	bool is_served;	      /* the keeper knows the mount and its server runs */
-	const char *trouble;  /* which part is ill, for a person; NULL: none. In the call's arena */
+	const char *trouble;  /* "part: why; ..." for a person; NULL: none. In the call's arena */
 	uint64_t bytes, objects; /* of the dataset, as far as it is known */
 };
 /* Never waits for anybody who is away: that is the answer. */

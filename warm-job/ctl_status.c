@@ -153,6 +153,24 @@ static void print_mounts(const json_t *merged, FILE *out)
 	ctl_table_free(t);
 }
 
+/* A line for each part of a mount that is ill. */
+static void print_conditions(const json_t *merged, FILE *out)
+{
+	size_t i;
+	json_t *mount, *text;
+	const char *part;
+
+	json_array_foreach(json_object_get(merged, "mounts"), i, mount)
+	{
+		json_object_foreach(json_object_get(mount, "condition"), part, text)
+		{
+			if (json_is_string(text))
+				fprintf(out, "ill: %s: %s: %s\n", text_of(mount, "target"), part,
+					json_string_value(text));
+		}
+	}
+}
+
 static void print_datasets(const json_t *merged, FILE *out)
 {
 	struct ctl_table *t = ctl_table_new("DATASET,OBJECTS,SIZE,CACHED,%,MOUNTS");
@@ -228,6 +246,7 @@ static void print_counters(const json_t *merged, FILE *out)
 void ctl_status_print(const json_t *merged, FILE *out)
 {
 	print_mounts(merged, out);
+	print_conditions(merged, out);
 	fputc('\n', out);
 	print_datasets(merged, out);
 	fputc('\n', out);
