@@ -12,6 +12,7 @@
  *	evictor    1                   admissions, evictions      queue condition     store_close
  *	checker    1                   checks of cache blocks     condition, its pace  store_close
  *	meta       1                   LMDB write transactions    condition, batch age meta_close
+ *	refresher  1                   when credentials end       condition, a time   refresher_stop
  *	http       1                   /metrics                   epoll               http_stop
  */
 #include "agent/agent.h"
@@ -26,6 +27,7 @@
 #include <unistd.h>
 
 #include "agent/check.h"
+#include "agent/credentials.h"
 #include "agent/holder.h"
 #include "agent/http.h"
 #include "agent/mount.h"
@@ -190,6 +192,8 @@ static int agent_open(struct agent *a, struct wd_err *err)
 		return wd_err_sys(err, errno, "create run directory '%s'", s->run_dir);
 	origins_set_stall_timeout(s->stall_timeout);
 	rc = origin_policy_new(s, &a->policy, err);
+	if (rc == 0)
+		rc = credentials_check_settings(s, err);
 	if (rc < 0)
 		return rc;
 	origins_set_policy(a->policy);
@@ -209,7 +213,8 @@ static int agent_open(struct agent *a, struct wd_err *err)
 	a->control = jobs_new(CONTROL_THREADS, CONTROL_QUEUE);
 	a->keeper = keeper_link_new();
 	a->holder = holder_new(a);
-	if (!a->tree || !a->fetcher || !a->jobs || !a->control || !a->keeper || !a->holder)
+	a->refresher = refresher_new(a);
+	if (!a->tree || !a->fetcher || !a->jobs || !a->control || !a->keeper || !a->holder || !a->refresher)
 		return wd_err_set(err, ENOMEM, "out of memory");
 	if (s->http_listen && s->http_listen[0]) {
 		rc = http_start(a, s->http_listen, &a->http, err);
@@ -228,6 +233,7 @@ static void agent_close(struct agent *a)
 		mounts_drop_all(a);
 		keeper_link_stop(a->keeper); /* jobs that are under way may still ask it */
 	}
+	refresher_stop(a->refresher); /* before the jobs that it makes */
 	origins_interrupt();
 	jobs_stop(a->jobs);
 	jobs_stop(a->control);
@@ -239,6 +245,7 @@ static void agent_close(struct agent *a)
 	hub_free(a->hub);
 	keeper_link_free(a->keeper);
 	holder_free(a->holder);
+	refresher_free(a->refresher);
 	store_close(a->store);
 	fetcher_free(a->fetcher);
 	tree_free(a->tree);

@@ -23,6 +23,7 @@ struct mount;
 struct holder;
 struct http;
 struct server_program;
+struct refresher;
 
 struct agent {
 	const struct settings *settings;
@@ -37,6 +38,7 @@ struct agent {
 	struct keeper_link *keeper;
 	struct holder *holder;
 	struct http *http;
+	struct refresher *refresher;
 	struct server_program *server_program; /* NULL: none */
 	bool exits_when_idle;
 	bool is_closing; /* the hub has ended; main thread */

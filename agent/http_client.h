@@ -26,6 +26,7 @@ struct http_request {
 	const char *key;   /* under the site's URL; NULL: the site's own root */
 	bool is_literal;   /* http: key is a listing's path and may end with "/" */
 	const char *query; /* encoded and sorted, without "?"; NULL: none */
+	const char *form;  /* a body to POST, encoded; NULL: none */
 };
 
 /* What goes on the wire for one try. Zero-initialised; wiped by http_wire_done(). */

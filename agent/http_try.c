@@ -187,6 +187,8 @@ int http_try_start(struct http_try *t, const struct http_request *r, const char 
 	curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
 	if (r->is_head)
 		curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
+	if (r->form)
+		curl_easy_setopt(e, CURLOPT_POSTFIELDS, r->form);
 	if (t->site->ca_cert)
 		curl_easy_setopt(e, CURLOPT_CAINFO, t->site->ca_cert);
 	return 0;

@@ -31,6 +31,9 @@ void identity_make(
 	}
 	EVP_MD_CTX_free(md);
 	memcpy(id.secret.b, digest, sizeof(id.secret.b));
+	/* keys that are made for somebody come and go: he stays */
+	if (!is_nobody && o->subject)
+		EVP_Digest(o->subject, strlen(o->subject), digest, NULL, EVP_sha256(), NULL);
 	if (known && memcmp(&known->secret, &id.secret, sizeof(id.secret)) == 0)
 		id.who = known->who;
 	else if (!is_nobody)

@@ -5,7 +5,8 @@
  * Who a mount is to its origin, in two hashes.
  *
  * `who` is what proofs of access are kept under, in the metadata on disk: it stands for the credentials, and is
- * slow to compute, so that it does not give a weak secret away. `secret` is for comparing alone, in memory.
+ * slow to compute, so that it does not give a weak secret away; where they were made for a subject (a pod's service
+ * account in a role) it stands for him. `secret` is for comparing alone, in memory.
  */
 #include <stdbool.h>
 

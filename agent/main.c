@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "agent/agent.h"
+#include "agent/credentials.h"
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/options.h"
@@ -152,7 +153,7 @@ static int run(int argc, char **argv, struct command_line *l, struct settings *s
 	if (l->is_check) {
 		struct origin_policy *policy;
 
-		if (origin_policy_new(s, &policy, &err) < 0)
+		if (origin_policy_new(s, &policy, &err) < 0 || credentials_check_settings(s, &err) < 0)
 			return fail(2, &err);
 		origin_policy_free(policy);
 		puts("ok");

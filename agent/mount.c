@@ -10,8 +10,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "agent/credentials.h"
 #include "agent/holder.h"
 #include "agent/metrics.h"
+#include "agent/renew.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 
@@ -33,6 +35,7 @@ void mount_unref(struct mount *mnt)
 	dataset_unref(mnt->dataset);
 	origin_retire(mnt->origin);
 	mount_options_free(mnt->options);
+	mount_options_free(mnt->latest);
 	wd_mutex_done(&mnt->lock);
 	free(mnt->target);
 	free(mnt->display);
@@ -113,35 +116,26 @@ static int join_dataset(struct agent *a, struct mount *mnt, const struct origin_
 	return tree_dataset(a->tree, origin, place, identity, who, o->index != NULL, &mnt->dataset, err);
 }
 
-/* Opens the dataset of the description; a new mount's origin is asked, a known one's is trusted. */
-static int open_dataset(struct agent *a, struct mount *mnt, bool is_again, struct wd_err *err)
+/* Opens origin and dataset with these credentials; a new mount's origin is asked, a known one's is trusted. */
+static int open_with(struct agent *a, struct mount *mnt, const struct origin_options *options, bool is_again,
+	struct wd_err *err)
 {
-	struct origin_options options;
 	struct identity who, others;
 	bool is_down = false;
-	int rc;
+	int rc = origin_open(mnt->options->url, options, &mnt->origin, err);
 
-	/* a mount that stands is not ended by a change of the settings */
-	rc = origin_policy_check(a->policy, mnt->options->url, mnt->options->endpoint, err);
-	if (rc < 0 && (rc != -EACCES || !is_again))
-		return rc;
-	atomic_store(&mnt->is_disallowed, rc < 0);
-	if (rc < 0)
-		wd_warn("the mount on '%s' stays until it is unmounted: %s", mnt->target, err->msg);
-	mount_options_origin(mnt->options, a->settings, &options);
-	rc = origin_open(mnt->options->url, &options, &mnt->origin, err);
 	if (rc == 0 && !is_again)
 		rc = check_origin(mnt, &is_down, err);
 	if (rc < 0)
 		return rc;
-	identity_make(&options, NULL, &who);
+	identity_make(options, NULL, &who);
 	wd_lock(&mnt->lock);
 	mnt->who = who;
 	wd_unlock(&mnt->lock);
 	mnt->display = strdup(origin_url(mnt->origin));
 	if (!mnt->display)
 		return wd_err_set(err, ENOMEM, "out of memory");
-	rc = join_dataset(a, mnt, &options, &who, err);
+	rc = join_dataset(a, mnt, options, &who, err);
 	if (rc < 0)
 		return rc;
 	dataset_who(mnt->dataset, &others);
@@ -151,6 +145,28 @@ static int open_dataset(struct agent *a, struct mount *mnt, bool is_again, struc
 			"mount '%.200s': the origin is away, and these credentials are not those that its mounts have",
 			mnt->display);
 	return 0;
+}
+
+static int open_dataset(struct agent *a, struct mount *mnt, bool is_again, struct wd_err *err)
+{
+	struct credentials c;
+	int rc;
+
+	/* a mount that stands is not ended by a change of the settings */
+	rc = origin_policy_check(a->policy, mnt->options->url, mnt->options->endpoint, err);
+	if (rc < 0 && (rc != -EACCES || !is_again))
+		return rc;
+	atomic_store(&mnt->is_disallowed, rc < 0);
+	if (rc < 0)
+		wd_warn("the mount on '%s' stays until it is unmounted: %s", mnt->target, err->msg);
+	rc = credentials_resolve(a, mnt->options, &c, err);
+	if (rc < 0)
+		return rc;
+	rc = open_with(a, mnt, &c.origin, is_again, err);
+	if (rc == 0)
+		renew_note_expiry(mnt, &c);
+	credentials_done(&c);
+	return rc;
 }
 
 /* The socket of the server of the moment, in place of an earlier one. The connection holds a
@@ -193,6 +209,8 @@ static int enlist(struct agent *a, struct mount *mnt, int server, struct wd_err 
 		return wd_err_set(err, EEXIST, "mount %llx is already here", (unsigned long long)mnt->id);
 	}
 	set_server(mnt, server);
+	if (atomic_load(&mnt->refresh_at_s))
+		refresher_wake(a->refresher); /* it looks at mounts of the list alone */
 	return 0;
 }
 

@@ -39,12 +39,15 @@ struct mount {
 	_Atomic bool is_being_checked;	 /* by check.c */
 	_Atomic bool is_disallowed;	 /* it stands, but could not be mounted now: allowed-origins has changed */
 	_Atomic int64_t expires_s;	 /* Unix time: its credentials end; 0: not known */
+	_Atomic int64_t refresh_at_s;	 /* ... and are to be made anew; 0: never, or that is under way */
+	_Atomic bool is_being_renewed;
 	_Atomic bool is_being_probed;	 /* by condition.c, as below */
 	_Atomic int64_t probed_ns;
 	struct mount *next; /* agent->lock */
 
 	struct wd_mutex lock;
 	struct identity who WD_GUARDED_BY(lock);
+	struct mount_options *latest; /* whose credentials are in use, if not those of options; renew.c's */
 	struct wd_err renewal_trouble WD_GUARDED_BY(lock); /* why the last renewal was refused; code 0: it was not */
 	struct conn *conn WD_GUARDED_BY(lock);
 	struct open_file *opens WD_GUARDED_BY(lock); /* by node */

@@ -26,6 +26,9 @@ static const struct option {
 	{"path-style", FLAG, AT(is_path_style), 0},
 	{"anonymous", FLAG, AT(is_anonymous), 0},
 	{"ca-cert", TEXT, AT(ca_cert), 0},
+	{"authentication-source", TEXT, AT(source), 0},
+	{"role-arn", TEXT, AT(role_arn), 0},
+	{"audience", TEXT, AT(audience), 0},
 	{"index", TEXT, AT(index), 0},
 	{"ro", FLAG, AT(is_read_only), 0},
 	{"no-passthrough", FLAG, AT(has_no_passthrough), 0},
@@ -40,7 +43,7 @@ static const struct option {
 
 static int unknown_option(const char *name, struct wd_err *err)
 {
-	char names[400];
+	char names[440];
 	size_t used = 0;
 
 	for (size_t i = 0; i < NKNOWN && used < sizeof(names); i++)
@@ -147,6 +150,7 @@ int mount_options_parse(const void *text, size_t len, const struct settings *set
 		rc = wd_err_set(err, EINVAL, "mount description: no url");
 		goto out;
 	}
+	o->is_ephemeral = json_is_true(json_object_get(root, "ephemeral"));
 	o->may_be_down = json_is_true(json_object_get(root, "may_be_down"));
 	rc = read_options(o, json_object_get(root, "options"), err);
 	if (rc == 0 && !o->is_read_only)
@@ -157,9 +161,11 @@ int mount_options_parse(const void *text, size_t len, const struct settings *set
 			       copy_string(credentials, "secret_key", &o->secret_key) < 0 ||
 			       copy_string(credentials, "session_token", &o->session_token) < 0 ||
 			       copy_string(credentials, "bearer_token", &o->bearer_token) < 0 ||
+			       copy_string(credentials, "token", &o->token) < 0 ||
 			       copy_string(credentials, "subject", &o->subject) < 0 ||
 			       copy_string(root, "identity", &o->identity) < 0))
 		rc = wd_err_set(err, ENOMEM, "out of memory");
+	o->token_expires_s = json_integer_value(json_object_get(credentials, "token_expires"));
 out:
 	json_decref(root);
 	if (rc < 0) {
@@ -190,6 +196,10 @@ void mount_options_free(struct mount_options *o)
 	free_secret(o->secret_key);
 	free_secret(o->session_token);
 	free_secret(o->bearer_token);
+	free_secret(o->token);
+	free(o->source);
+	free(o->role_arn);
+	free(o->audience);
 	free(o->subject);
 	free(o->identity);
 	free(o);
@@ -229,10 +239,12 @@ int mount_options_identity(const struct mount_options *o, char *out, size_t cap)
 
 	if (o->identity) {
 		n = snprintf(out, cap, "%s", o->identity);
+	} else if (o->source && strcmp(o->source, "node") == 0) {
+		n = snprintf(out, cap, "node");
+	} else if (o->source && strcmp(o->source, "pod") == 0) {
+		n = snprintf(out, cap, "pod %s %s", o->role_arn ? o->role_arn : "", o->subject ? o->subject : "");
 	} else if (o->is_anonymous || (!o->access_key && !o->bearer_token)) {
 		n = snprintf(out, cap, "anonymous");
-	} else if (o->subject) {
-		n = snprintf(out, cap, "subject %s", o->subject);
 	} else if (o->access_key) {
 		n = snprintf(out, cap, "%s", o->access_key);
 	} else {

@@ -2,8 +2,8 @@
 #ifndef WD_AGENT_MOUNT_OPTIONS_H
 #define WD_AGENT_MOUNT_OPTIONS_H
 /*
- * The mount description: a JSON object {"url", "target", "may_be_down", "identity",
- * "options": {...}, "credentials": {...}} that travels from warpdrive-ctl or csi through the keeper (which does not read it) to the agent.
+ * The mount description: a JSON object {"url", "target", "may_be_down",
+ * "ephemeral", "identity", "options": {...}, "credentials": {...}} that travels from warpdrive-ctl or csi through the keeper (which does not read it) to the agent.
  * It is checked here as untrusted input. Credentials stay in memory and are wiped when freed.
  */
 #include <stdbool.h>
@@ -21,8 +21,12 @@ struct mount_options {
 	bool may_be_down; /* mounted even while the origin is away: nobody reads what an error would say */
 	int64_t uid, gid, file_mode, dir_mode; /* modes are permission bits */
 	int64_t metadata_ttl, negative_ttl;    /* ms */
+	char *source, *role_arn, *audience; /* credentials.h; who made the description has used audience */
+	bool is_ephemeral;		    /* an inline volume */
 	char *access_key, *secret_key, *session_token, *bearer_token;
+	char *token;   /* of the pod's service account */
 	char *subject; /* whose token it is, as Kubernetes says; NULL: nobody said */
+	int64_t token_expires_s;
 	char *identity; /* of a mount whose credentials were renewed: what its dataset was opened as; else NULL */
 };
 

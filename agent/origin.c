@@ -321,7 +321,7 @@ static const char *const fault_labels[ORIGIN_FAULT_COUNT] = {
 
 void origin_print_metrics(FILE *out)
 {
-	static const char *const ops[] = {"list", "head", "get"};
+	static const char *const ops[] = {"list", "head", "get", "sts"};
 
 	fputs("# HELP warpdrive_origin_requests_total Requests sent to origins, retries included\n"
 	      "# TYPE warpdrive_origin_requests_total counter\n",

@@ -51,6 +51,7 @@ struct origin_options {
 	const char *secret_key;
 	const char *session_token;
 	const char *bearer_token; /* http(s): sent as it is, unless the URL has a user */
+	const char *subject; /* whom keys or token were made for; NULL: they stand for themselves */
 	const char *ca_cert; /* file with PEM certificates */
 	const char *index;   /* https: name (relative to the URL) of an index file of JSON lines */
 	int64_t deadline_ms; /* for one request with all its retries; 0: the default, 60 s */
@@ -125,7 +126,7 @@ struct origin_get {
 };
 
 /* Counters of one kind of request, read by the metrics page. */
-enum origin_op { ORIGIN_OP_LIST, ORIGIN_OP_HEAD, ORIGIN_OP_GET, ORIGIN_OP_COUNT };
+enum origin_op { ORIGIN_OP_LIST, ORIGIN_OP_HEAD, ORIGIN_OP_GET, ORIGIN_OP_STS, ORIGIN_OP_COUNT };
 struct origin_stats {
 	_Atomic uint64_t requests[ORIGIN_OP_COUNT];
 	_Atomic uint64_t errors[ORIGIN_OP_COUNT];

@@ -9,11 +9,15 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "agent/http_client.h"
 #include "agent/metrics.h"
 #include "agent/mount.h"
 #include "common/cleanup.h"
 #include "common/log.h"
+
+#define REFRESH_AGAIN_S 30 /* after a try that failed */
 
 struct renewal {
 	struct agent *agent;
@@ -87,37 +91,108 @@ static void note_trouble(struct mount *mnt, const struct wd_err *err)
 	wd_unlock(&mnt->lock);
 }
 
-/* 1: the mount has other credentials now; 0: it had these already. */
-static int renew(struct mount *mnt, const struct mount_options *o, struct wd_err *err)
+void renew_note_expiry(struct mount *mnt, const struct credentials *c)
 {
-	struct origin_options options;
+	/* a token is renewed by who brings it; keys are made here */
+	bool is_ours = c->keys.access_key && c->expires_s;
+
+	atomic_store(&mnt->expires_s, c->expires_s);
+	atomic_store(&mnt->refresh_at_s,
+		is_ours ? credentials_refresh_at((int64_t)time(NULL), c->expires_s, http_random()) : 0);
+	if (is_ours && mnt->agent->refresher)
+		refresher_wake(mnt->agent->refresher);
+}
+
+/* The pod's token is the one of before: it need not be exchanged again. */
+static bool is_same_token(const struct mount *mnt, const struct mount_options *o)
+{
+	const struct mount_options *had = mnt->latest ? mnt->latest : mnt->options;
+
+	return o->token && had->token && strcmp(o->token, had->token) == 0;
+}
+
+/* Origin and dataset ask with these from now on, if the origin takes them. */
+static int take_over(struct mount *mnt, const struct mount_options *o, const struct credentials *c,
+	const struct identity *was, const struct identity *who, struct wd_err *err)
+{
+	int rc = try_out(o, &c->origin, err);
+
+	if (rc == 0)
+		rc = origin_set_credentials(mnt->origin, &c->origin, err);
+	if (rc == 0)
+		rc = dataset_renew(mnt->dataset, &c->origin, who, err);
+	if (rc < 0)
+		return rc;
+	wd_lock(&mnt->lock);
+	mnt->who = *who;
+	wd_unlock(&mnt->lock);
+	renew_note_expiry(mnt, c);
+	if (memcmp(&was->who, &who->who, sizeof(who->who)) != 0)
+		open_drop_idle(mnt); /* else they would be opened without a proof */
+	return 0;
+}
+
+/* 1: the mount has other credentials now; 0: it had these already. One at a time for each mount. */
+static int renew(struct mount *mnt, const struct mount_options *o, bool is_refresh, struct wd_err *err)
+{
+	struct credentials c;
 	struct identity was, who, datasets;
 	int rc = check_place(mnt, o, err);
 
+	if (rc < 0 || (!is_refresh && is_same_token(mnt, o) && !is_refused(mnt->dataset)))
+		return rc;
+	rc = credentials_resolve(mnt->agent, o, &c, err);
 	if (rc < 0)
 		return rc;
-	mount_options_origin(o, mnt->agent->settings, &options);
 	mount_who(mnt, &was);
-	identity_make(&options, &was, &who);
+	identity_make(&c.origin, &was, &who);
 	if (!identity_equal(&who, &was)) {
-		rc = try_out(o, &options, err);
-		if (rc == 0)
-			rc = origin_set_credentials(mnt->origin, &options, err);
-		if (rc == 0)
-			rc = dataset_renew(mnt->dataset, &options, &who, err);
-		if (rc < 0)
-			return rc;
-		wd_lock(&mnt->lock);
-		mnt->who = who;
-		wd_unlock(&mnt->lock);
-		open_drop_idle(mnt); /* else they would be opened without a proof */
-		return 1;
+		rc = take_over(mnt, o, &c, &was, &who, err);
+		rc = rc < 0 ? rc : 1;
+	} else {
+		/* another mount may have given the dataset credentials that its origin takes no longer */
+		dataset_who(mnt->dataset, &datasets);
+		if (!identity_equal(&who, &datasets) && is_refused(mnt->dataset) && try_out(o, &c.origin, err) == 0)
+			rc = dataset_renew(mnt->dataset, &c.origin, &who, err);
 	}
-	/* another mount may have given the dataset credentials that its origin takes no longer */
-	dataset_who(mnt->dataset, &datasets);
-	if (!identity_equal(&who, &datasets) && is_refused(mnt->dataset) && try_out(o, &options, err) == 0)
-		return dataset_renew(mnt->dataset, &options, &who, err);
-	return 0;
+	credentials_done(&c);
+	return rc;
+}
+
+/* What follows from renew()'s result, whoever asked. */
+static void note_result(struct mount *mnt, int rc, const struct wd_err *err)
+{
+	note_trouble(mnt, rc < 0 ? err : NULL);
+	if (rc < 0) {
+		metric_inc(METRIC_RENEWALS_FAILED);
+		wd_warn("the mount on '%s' keeps its old credentials: %s", mnt->target, err->msg);
+	} else if (rc == 1) {
+		metric_inc(METRIC_RENEWALS);
+		wd_info("the mount on '%s' has new credentials", mnt->target);
+	}
+}
+
+static void refresh_job(void *arg)
+{
+	struct mount *mnt = arg;
+	struct wd_err err = WD_ERR_INIT;
+	bool is_busy = atomic_exchange(&mnt->is_being_renewed, true);
+	int rc = is_busy ? 0 : renew(mnt, mnt->latest ? mnt->latest : mnt->options, true, &err);
+
+	if (!is_busy) {
+		note_result(mnt, rc, &err);
+		if (rc < 0) {
+			atomic_store(&mnt->refresh_at_s, (int64_t)time(NULL) + REFRESH_AGAIN_S);
+			refresher_wake(mnt->agent->refresher);
+		}
+		atomic_store(&mnt->is_being_renewed, false);
+	}
+	mount_unref(mnt);
+}
+
+void renew_again(struct mount *mnt)
+{
+	jobs_run(mnt->agent->jobs, refresh_job, mnt);
 }
 
 static void reply(struct renewal *r, const char *description)
@@ -137,27 +212,30 @@ static void renew_job(void *arg)
 	struct mount_options *o = NULL;
 	struct wd_err err = WD_ERR_INIT;
 	char *kept = NULL;
-	int rc = mount_options_parse(r->description, r->len, r->agent->settings, &o, &err);
+	int rc;
 
+	if (atomic_exchange(&mnt->is_being_renewed, true)) {
+		conn_reply_error(r->keeper, WD_MSG_MOUNT_RENEW, r->request, -EBUSY, "that is under way");
+		renewal_free(r);
+		return;
+	}
+	rc = mount_options_parse(r->description, r->len, r->agent->settings, &o, &err);
 	if (rc == 0)
-		rc = renew(mnt, o, &err);
+		rc = renew(mnt, o, false, &err);
 	if (rc == 1 && !(kept = description_to_keep(r)))
 		wd_warn("the mount on '%s' has new credentials that a restarted agent will not have: out of memory",
 			mnt->target);
-	if (rc < 0) {
-		metric_inc(METRIC_RENEWALS_FAILED);
-		note_trouble(mnt, &err);
-		wd_warn("the mount on '%s' keeps its old credentials: %s", mnt->target, err.msg);
+	if (rc == 1) {
+		mount_options_free(mnt->latest);
+		mnt->latest = wd_steal_ptr(o);
+	}
+	note_result(mnt, rc, &err);
+	atomic_store(&mnt->is_being_renewed, false);
+	if (rc < 0)
 		conn_reply_error(r->keeper, WD_MSG_MOUNT_RENEW, r->request,
 			err.code == EKEYREJECTED ? -EKEYREJECTED : rc, err.msg);
-	} else {
-		note_trouble(mnt, NULL);
-		if (rc == 1) {
-			metric_inc(METRIC_RENEWALS);
-			wd_info("the mount on '%s' has new credentials", mnt->target);
-		}
+	else
 		reply(r, kept ? kept : "");
-	}
 	if (kept)
 		explicit_bzero(kept, strlen(kept));
 	free(kept);

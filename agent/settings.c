@@ -70,6 +70,11 @@ const struct wd_config_key settings_keys[] = {
 		"addresses that are embedded in IPv6 ones (mapped, NAT64, 6to4) count as well"},
 	{"allowed-addresses", WD_CONFIG_LIST, AT(allowed_addresses), 0, 0, "",
 		"ranges of addresses to which requests are sent although they are blocked"},
+	{"node-identity", WD_CONFIG_STRING, AT(node_identity), 0, 0, "none",
+		"which mounts may ask with the credentials in the agent's own environment "
+		"(authentication-source=node): none, volumes (all but inline ones), or all"},
+	{"sts-endpoint", WD_CONFIG_STRING, AT(sts_endpoint), 0, 0, "",
+		"where tokens of pods are exchanged for keys of a role; empty: Amazon's, by region"},
 	{"server-program", WD_CONFIG_STRING, AT(server_program), 0, 0, "",
 		"the warpdrive-fuse that this agent's keeper is to run; empty: the one beside the agent; "
 		"none: the keeper's own"},

@@ -17,6 +17,7 @@ struct settings {
 	int64_t small_object_size, prefetch_window, prefetch_budget, max_get_size;
 	int64_t transfer_threads, max_transfers, metadata_workers, list_after_lookups;
 	char *kubernetes, *allowed_origins, *blocked_addresses, *allowed_addresses; /* origin_policy.h */
+	char *node_identity, *sts_endpoint; /* credentials.h */
 };
 
 extern const struct wd_config_key settings_keys[];

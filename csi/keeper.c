@@ -150,13 +150,14 @@ int keeper_renew(struct rpc_call *call, const struct driver *d, const char *targ
 	if (!m)
 		return wd_err_set(err, ENOMEM, "out of memory");
 	snprintf(path, sizeof(path), "%s/" KEEPER_SOCKET, d->run_dir);
-	sock = wd_client_connect(path, WD_ROLE_CSI, err);
+	until_ns = until_ns < latest(call) ? until_ns : latest(call);
+	sock = wd_client_connect_within(path, WD_ROLE_CSI, left_ms(until_ns), err);
 	if (sock < 0)
 		return sock;
 	wd_msg_start(m, WD_MSG_RENEW, 1);
 	wd_put_str(m, target);
 	wd_put_bytes(m, description, strlen(description));
-	rc = ask(call, sock, m, until_ns < latest(call) ? until_ns : latest(call), err);
+	rc = ask(call, sock, m, until_ns, err);
 	explicit_bzero(m, sizeof(*m));
 	return rc;
 }

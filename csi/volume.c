@@ -11,10 +11,12 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "csi/token.h"
 #include "csi/url.h"
 
-/* CLASS: the controller's alone; it never gets to a node */
-enum word_kind { WORD_OPTION, WORD_FLAG, WORD_OWN, WORD_CLASS };
+/* CLASS: the controller's alone; it never gets to a node. LATER: a word of the interface that nothing follows from
+ * yet; whoever writes it means something, so it is refused */
+enum word_kind { WORD_OPTION, WORD_FLAG, WORD_OWN, WORD_CLASS, WORD_LATER };
 
 static const struct word {
 	const char *name, *option;
@@ -39,6 +41,17 @@ static const struct word {
 	{"gid", "gid", WORD_OPTION},
 	{"fileMode", "file-mode", WORD_OPTION},
 	{"dirMode", "dir-mode", WORD_OPTION},
+	{"authenticationSource", "authentication-source", WORD_OPTION},
+	{"roleArn", "role-arn", WORD_OPTION},
+	{"audience", "audience", WORD_OPTION},
+	{"version", NULL, WORD_LATER},
+	{"writeMode", NULL, WORD_LATER},
+	{"prefetch", NULL, WORD_LATER},
+	{"evictionPolicy", NULL, WORD_LATER},
+	{"profile", NULL, WORD_LATER},
+	{"bandwidthLimit", NULL, WORD_LATER},
+	{"clientId", NULL, WORD_LATER},
+	{"tenantId", NULL, WORD_LATER},
 };
 #define NWORDS (sizeof(words) / sizeof(words[0]))
 
@@ -128,7 +141,7 @@ bool volume_is_of_node(const char *key)
 {
 	const struct word *w = find_word(key);
 
-	return w && w->kind != WORD_CLASS;
+	return w && w->kind != WORD_CLASS && w->kind != WORD_LATER;
 }
 
 static enum rpc_code refuse_key(struct rpc_call *call, const char *field, const char *key, bool is_class)
@@ -137,7 +150,7 @@ static enum rpc_code refuse_key(struct rpc_call *call, const char *field, const 
 	size_t used = 0;
 
 	for (size_t i = 0; i < NWORDS && used < sizeof(names); i++)
-		if (is_class || words[i].kind != WORD_CLASS)
+		if (words[i].kind != WORD_LATER && (is_class || words[i].kind != WORD_CLASS))
 			used += (size_t)snprintf(
 				names + used, sizeof(names) - used, "%s%s", used ? ", " : "", words[i].name);
 	return rpc_fail(call, RPC_INVALID_ARGUMENT, "%s: '%.64s' is unknown: the known ones are %s", field,
@@ -182,6 +195,9 @@ static enum rpc_code check_words(struct rpc_call *call, const char *field, struc
 			continue;
 		if (!w || (w->kind == WORD_CLASS && !is_class))
 			return refuse_key(call, field, key, is_class);
+		if (w->kind == WORD_LATER)
+			return rpc_fail(call, RPC_INVALID_ARGUMENT,
+				"%s: '%s' has no effect in this release: leave it out", field, key);
 		code = check_value(call, field, w, words_of.entries[i]->value);
 		if (code != RPC_OK)
 			return code;
@@ -273,7 +289,7 @@ static enum rpc_code credentials_of(struct rpc_call *call, struct map secrets, j
 			if (strcmp(secrets.entries[i]->key, secret_words[k].name) == 0)
 				json_object_set_new(credentials, secret_words[k].member,
 					json_string(secrets.entries[i]->value));
-	if (secrets.n > 0 && json_object_size(credentials) == 0) {
+	if (secrets.n > (map_get(secrets, TOKENS_KEY) != NULL) && json_object_size(credentials) == 0) {
 		json_decref(credentials);
 		return rpc_fail(call, RPC_INVALID_ARGUMENT,
 			"secrets: none of the keys is known: write accessKeyId and secretAccessKey "
@@ -285,7 +301,14 @@ static enum rpc_code credentials_of(struct rpc_call *call, struct map secrets, j
 
 bool volume_has_credentials(const struct volume_mount *v)
 {
-	return v->secrets.n > 0;
+	return v->secrets.n > 0 || token_find(v);
+}
+
+static bool is_ephemeral(const struct volume_mount *v)
+{
+	const char *word = map_get(v->context, "csi.storage.k8s.io/ephemeral");
+
+	return word && strcmp(word, "true") == 0;
 }
 
 enum rpc_code volume_describe(struct rpc_call *call, const struct volume_mount *v,
@@ -308,12 +331,15 @@ enum rpc_code volume_describe(struct rpc_call *call, const struct volume_mount *
 	code = add_mount_flags(call, v, options);
 	if (code == RPC_OK)
 		code = credentials_of(call, v->secrets, &credentials);
+	if (code == RPC_OK)
+		code = token_add(call, v, url, options, credentials);
 	if (code != RPC_OK) {
 		json_decref(options);
+		json_decref(credentials);
 		return code;
 	}
-	root = json_pack("{s:s, s:s, s:b, s:o, s:o}", "url", url, "target", v->target, "may_be_down", 1, "options",
-		options, "credentials", credentials);
+	root = json_pack("{s:s, s:s, s:b, s:b, s:o, s:o}", "url", url, "target", v->target, "may_be_down", 1,
+		"ephemeral", is_ephemeral(v), "options", options, "credentials", credentials);
 	text = root ? json_dumps(root, JSON_COMPACT) : NULL;
 	json_decref(root);
 	*ret_description = text ? arena_printf(call->arena, "%s", text) : NULL;

@@ -92,6 +92,7 @@ struct http_origin {
 	const char *(*guard)(const char *head);
 	unsigned nrequests;
 	char last[8192];      /* the last request's head */
+	char form[4096];      /* the last POST's body, for guard */
 	char lines[64][1500]; /* the request lines, in order */
 };
 
@@ -302,8 +303,8 @@ static inline bool http_origin_request(struct http_origin *o, int fd, const char
 		snprintf(body, sizeof(body), "<?xml version='1.0'?><Error><Code>%s</Code></Error>", refused);
 		return http_origin_plain(fd, 403, "", body, is_head);
 	}
-	/* a body that nobody expects: requests here have none */
-	assert(!http_origin_header(head, "Content-Length", value, sizeof(value)));
+	/* a body that nobody expects */
+	assert(strcmp(method, "POST") == 0 || !http_origin_header(head, "Content-Length", value, sizeof(value)));
 	if (http_origin_fault(o, fd, &script, is_head, &keeps))
 		return keeps;
 	if (!found)
@@ -315,6 +316,30 @@ static inline bool http_origin_request(struct http_origin *o, int fd, const char
 		return http_origin_plain(fd, 301, headers, "", is_head);
 	}
 	return http_origin_serve(o, fd, head, &obj, &script, is_head);
+}
+
+/* Takes in the rest of a POST's body, of which `have` bytes are at body already. */
+static inline bool http_origin_form(struct http_origin *o, int fd, const char *head, const char *body, size_t have)
+{
+	char value[40], form[sizeof(o->form)];
+	size_t len = 0;
+
+	if (http_origin_header(head, "Content-Length", value, sizeof(value)))
+		len = (size_t)atol(value);
+	assert(len < sizeof(form) && have <= len);
+	memcpy(form, body, have);
+	while (have < len) {
+		ssize_t n = recv(fd, form + have, len - have, 0);
+
+		if (n <= 0)
+			return false;
+		have += (size_t)n;
+	}
+	form[len] = 0;
+	pthread_mutex_lock(&o->lock);
+	memcpy(o->form, form, len + 1);
+	pthread_mutex_unlock(&o->lock);
+	return true;
 }
 
 static inline void *http_origin_connection(void *arg)
@@ -341,6 +366,9 @@ static inline void *http_origin_connection(void *arg)
 		if (!end)
 			continue;
 		end[2] = 0;
+		if (strncmp(head, "POST ", 5) == 0 &&
+			!http_origin_form(c->o, c->fd, head, end + 4, len - (size_t)(end + 4 - head)))
+			break;
 		keeps = http_origin_request(c->o, c->fd, head);
 		len = 0; /* no pipelining */
 	}

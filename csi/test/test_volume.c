@@ -112,6 +112,10 @@ static void a_mistake_is_named(void **state)
 		{{"url=s3://b", "mode=scratch", NULL}, "cannot write"},
 		{{"url=s3://b", "subPath=a/../../c", NULL}, "subPath"},
 		{{"url=s3://b", "subPath=/a", NULL}, "subPath"},
+		{{"url=s3://b", "version=v1", NULL}, "'version' has no effect"},
+		{{"url=s3://b", "tenantId=t", NULL}, "'tenantId' has no effect"},
+		{{"url=az://container/x", NULL}, "is no URL"},
+		{{"url=s3://b", "authenticationSource=pod", NULL}, "tokenRequests"},
 		{{"url=s3://b", "evil.example/k8s.io/x=1", NULL}, "unknown"},
 		{{"url=s3://b", "notk8s.io/x=1", NULL}, "unknown"},
 	};
@@ -125,6 +129,57 @@ static void a_mistake_is_named(void **state)
 		assert_int_equal(volume_describe(&s->call, &v, &text), RPC_INVALID_ARGUMENT);
 		if (!strstr(s->call.text, rows[i].says))
 			fail_msg("row %zu: %s", i, s->call.text);
+	}
+}
+
+#define TOKENS                                                                                                 \
+	"csi.storage.k8s.io/serviceAccount.tokens={\"sts.amazonaws.com\":{\"token\":\"CANARY-A\","         \
+	"\"expirationTimestamp\":\"2026-01-02T03:04:05Z\"},\"other\":{\"token\":\"CANARY-B\"}}"
+
+static void the_token_of_the_audience_is_passed_on(void **state)
+{
+	static const char *const s3[] = {"url=s3://b", "authenticationSource=pod", "roleArn=arn:r", TOKENS,
+		"csi.storage.k8s.io/serviceAccount.name=sa", "csi.storage.k8s.io/pod.namespace=ns",
+		"csi.storage.k8s.io/ephemeral=true", NULL};
+	static const char *const http[] = {"url=https://h/", "authenticationSource=pod", "audience=other", NULL};
+	static const char *const none[] = {"url=s3://b", TOKENS, NULL}, *const secrets[] = {TOKENS, NULL};
+	json_t *root = describe(*state, s3, NULL), *keys = json_object_get(root, "credentials");
+
+	assert_non_null(root);
+	assert_string_equal(json_string_value(json_object_get(keys, "token")), "CANARY-A");
+	assert_int_equal(json_integer_value(json_object_get(keys, "token_expires")), 1767323045);
+	assert_string_equal(json_string_value(json_object_get(keys, "subject")), "ns:sa");
+	assert_true(json_is_true(json_object_get(root, "ephemeral")));
+	assert_string_equal(option(root, "role-arn"), "arn:r");
+	json_decref(root);
+	/* in the secrets, where clusters can; and a volume that does not ask gets none */
+	root = describe(*state, http, secrets);
+	keys = json_object_get(root, "credentials");
+	assert_string_equal(json_string_value(json_object_get(keys, "token")), "CANARY-B");
+	assert_false(json_is_true(json_object_get(root, "ephemeral")));
+	json_decref(root);
+	root = describe(*state, none, NULL);
+	assert_non_null(root);
+	assert_int_equal(json_object_size(json_object_get(root, "credentials")), 0);
+	json_decref(root);
+}
+
+static void an_audience_without_a_token_is_named(void **state)
+{
+	static const char *const bad[][5] = {
+		{"url=https://h/", "authenticationSource=pod", TOKENS, NULL},
+		{"url=https://h/", "authenticationSource=pod", "audience=absent", TOKENS, NULL},
+		{"url=s3://b", "authenticationSource=pod", "csi.storage.k8s.io/serviceAccount.tokens={\"x\":{}}", NULL},
+	};
+	struct state *s = *state;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct volume_mount v = {"/t", make_map(&s->arena, bad[i]), {0}, &s->capability};
+		const char *text;
+
+		assert_int_equal(volume_describe(&s->call, &v, &text), RPC_INVALID_ARGUMENT);
+		assert_non_null(strstr(s->call.text, "audience"));
+		assert_null(strstr(s->call.text, "CANARY"));
 	}
 }
 
@@ -181,6 +236,8 @@ int main(void)
 		T(words_of_kubernetes_become_mount_options),
 		T(mount_flags_and_the_volume_group_are_options_too),
 		T(a_mistake_is_named),
+		T(the_token_of_the_audience_is_passed_on),
+		T(an_audience_without_a_token_is_named),
 		T(secrets_without_a_known_key_are_refused_without_being_shown),
 		T(ids_hold_no_paths),
 		T(capabilities_that_mean_nothing_are_refused),
