@@ -158,10 +158,21 @@ int http_site_set_endpoint(struct http_site *s, const char *endpoint)
 	return s->health ? 0 : -ENOMEM;
 }
 
+static void replace_credentials(struct http_site *s, struct http_credentials *c)
+{
+	struct http_credentials *old;
+
+	wd_lock(&s->lock);
+	old = s->credentials;
+	s->credentials = c;
+	wd_unlock(&s->lock);
+	http_credentials_unref(old);
+}
+
 void http_site_done(struct http_site *s)
 {
 	health_close(s->health);
-	http_site_set_credentials(s, NULL);
+	replace_credentials(s, NULL); /* its URL is gone already */
 	for (int i = 0; i < HTTP_POOL; i++)
 		curl_easy_cleanup(s->idle[i]);
 	wd_mutex_done(&s->lock);
@@ -205,15 +216,8 @@ enum origin_trouble http_site_trouble(struct http_site *s, char *text, size_t ca
 
 void http_site_set_credentials(struct http_site *s, struct http_credentials *c)
 {
-	struct http_credentials *old;
-
+	replace_credentials(s, c);
 	http_site_note(s, ORIGIN_WELL, "");
-
-	wd_lock(&s->lock);
-	old = s->credentials;
-	s->credentials = c;
-	wd_unlock(&s->lock);
-	http_credentials_unref(old);
 }
 
 static CURL *take_handle(struct http_site *s)

@@ -72,7 +72,12 @@ static void take_only(const char *access_key)
 static int start(void **state)
 {
 	char sts[80];
+	sigset_t set;
 
+	/* before there is a thread: SIGTERM is how the rig ends its agent */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	server = http_origin_start();
 	server->is_prompt = true;
 	http_origin_put(server, LIST, EMPTY, strlen(EMPTY), NULL, "application/xml");
