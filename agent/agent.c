@@ -33,6 +33,7 @@
 #include "agent/mount.h"
 #include "agent/renew.h"
 #include "agent/server_program.h"
+#include "agent/standby.h"
 #include "agent/status.h"
 #include "common/hold.h"
 #include "common/log.h"
@@ -170,7 +171,36 @@ static void *wait_for_signal(void *arg)
 	return NULL;
 }
 
-static int agent_open(struct agent *a, struct wd_err *err)
+/* A standby is alive and, as far as others are concerned, ready: it says so as soon as it may. Its predecessor may
+ * have the port still, and answers for it. */
+static int open_http(struct agent *a, bool is_standby, struct wd_err *err)
+{
+	const char *address = a->settings->http_listen;
+	int rc;
+
+	if (a->http || !address || !address[0])
+		return 0;
+	rc = http_start(a, address, &a->http, err);
+	if (!is_standby || rc != -EADDRINUSE)
+		return rc;
+	*err = WD_ERR_INIT;
+	return 0;
+}
+
+/* One agent per run directory and per cache directory. */
+static int open_meta(struct agent *a, bool is_standby, struct wd_err *err)
+{
+	const struct settings *s = a->settings;
+	struct standby_locks locks = {-1, -1};
+	int rc = is_standby ? open_http(a, true, err) : 0;
+
+	if (rc == 0)
+		rc = is_standby ? standby_wait(s, &locks, err) : standby_lock(s, &locks, err);
+	a->run_lock = locks.run_fd;
+	return rc < 0 ? rc : meta_open_with(s->cache_dir, s->run_dir, locks.cache_fd, &a->meta, err);
+}
+
+static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 {
 	const struct settings *s = a->settings;
 	struct store_config store = {.dir = s->cache_dir,
@@ -202,7 +232,7 @@ static int agent_open(struct agent *a, struct wd_err *err)
 		return rc;
 	rc = origins_start((unsigned)s->transfer_threads, (unsigned)s->max_transfers, err);
 	if (rc == 0)
-		rc = meta_open_with(s->cache_dir, s->run_dir, &a->meta, err);
+		rc = open_meta(a, is_standby, err);
 	if (rc == 0)
 		rc = store_open(&store, a->meta, &a->store, err);
 	if (rc < 0)
@@ -216,13 +246,14 @@ static int agent_open(struct agent *a, struct wd_err *err)
 	a->refresher = refresher_new(a);
 	if (!a->tree || !a->fetcher || !a->jobs || !a->control || !a->keeper || !a->holder || !a->refresher)
 		return wd_err_set(err, ENOMEM, "out of memory");
-	if (s->http_listen && s->http_listen[0]) {
-		rc = http_start(a, s->http_listen, &a->http, err);
-		if (rc < 0)
-			return rc;
-	}
+	rc = open_http(a, false, err);
+	if (rc < 0)
+		return rc;
 	snprintf(path, sizeof(path), "%s/agent.sock", s->run_dir);
-	return hub_new(path, &handlers, &a->hub, err);
+	rc = hub_new(path, s->socket_for_group, &handlers, &a->hub, err);
+	if (rc == 0)
+		http_begin(a->http);
+	return rc;
 }
 
 static void agent_close(struct agent *a)
@@ -251,6 +282,8 @@ static void agent_close(struct agent *a)
 	tree_free(a->tree);
 	meta_close(a->meta);
 	server_program_free(a->server_program);
+	if (a->run_lock >= 0)
+		close(a->run_lock); /* now the next agent may begin */
 	origins_set_policy(NULL);
 	origin_policy_free(a->policy);
 }
@@ -266,12 +299,13 @@ static void tell_ready(int fd)
 
 int agent_run(const struct agent_options *options, struct wd_err *err)
 {
-	struct agent a = {.settings = options->settings, .exits_when_idle = options->exits_when_idle};
+	struct agent a = {
+		.settings = options->settings, .exits_when_idle = options->exits_when_idle, .run_lock = -1};
 	pthread_t signals;
 	int rc;
 
 	wd_mutex_init(&a.lock);
-	rc = agent_open(&a, err);
+	rc = agent_open(&a, options->is_standby, err);
 	if (rc == 0) {
 		rc = -pthread_create(&signals, NULL, wait_for_signal, &a);
 		if (rc < 0)

@@ -41,6 +41,7 @@ struct agent {
 	struct refresher *refresher;
 	struct server_program *server_program; /* NULL: none */
 	bool exits_when_idle;
+	int run_lock; /* held for as long as this agent has the run directory */
 	bool is_closing; /* the hub has ended; main thread */
 	struct wd_mutex lock;
 	struct mount *mounts WD_GUARDED_BY(lock);
@@ -51,6 +52,7 @@ struct agent_options {
 	const struct settings *settings;
 	int ready_fd; /* one byte is written when the agent listens; -1: none */
 	bool exits_when_idle; /* when the last mount is gone */
+	bool is_standby; /* waits for the agent that has the directories to end; see standby.h */
 };
 
 /* Ends an agent that ends when idle, if it is: had a mount, and has and holds none. Any thread. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 
 struct http {
 	struct agent *agent;
+	_Atomic bool has_begun; /* before: a standby, which has nothing to show */
 	struct MHD_Daemon *daemon;
 };
 
@@ -59,6 +61,10 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 
 	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
 		return plain(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET\n");
+	if (!atomic_load(&h->has_begun))
+		return strcmp(url, "/healthz") == 0 || strcmp(url, "/readyz") == 0
+			? plain(connection, MHD_HTTP_OK, "standing by\n")
+			: plain(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "standing by\n");
 	if (strcmp(url, "/metrics") == 0)
 		return metrics_page(h, connection);
 	if (strcmp(url, "/healthz") == 0)
@@ -122,6 +128,12 @@ int http_start(struct agent *a, const char *address, struct http **ret_http, str
 	}
 	*ret_http = h;
 	return 0;
+}
+
+void http_begin(struct http *h)
+{
+	if (h)
+		atomic_store(&h->has_begun, true);
 }
 
 void http_stop(struct http *h)

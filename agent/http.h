@@ -8,6 +8,8 @@ struct http;
 
 /* listen: "address:port". An address in use is an error that names it. */
 int http_start(struct agent *a, const char *listen, struct http **ret_http, struct wd_err *err);
+/* From now on there is an agent to show. Before, /healthz and /readyz say that this one stands by. h: may be NULL. */
+void http_begin(struct http *h);
 void http_stop(struct http *h);
 
 #endif

@@ -65,7 +65,8 @@ struct wd_msg *hub_scratch(void)
 	return &scratch;
 }
 
-int hub_new(const char *path, const struct hub_handlers *handlers, struct hub **ret_hub, struct wd_err *err)
+int hub_new(const char *path, bool is_for_group, const struct hub_handlers *handlers, struct hub **ret_hub,
+	struct wd_err *err)
 {
 	struct hub *h = calloc(1, sizeof(*h));
 	struct epoll_event ev = {.events = EPOLLIN};
@@ -80,7 +81,9 @@ int hub_new(const char *path, const struct hub_handlers *handlers, struct hub **
 	h->epoll = epoll_create1(EPOLL_CLOEXEC);
 	h->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	h->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	rc = h->epoll < 0 || h->stop < 0 || h->timer < 0 || !h->path ? -errno : wd_listen(path, err);
+	rc = h->epoll < 0 || h->stop < 0 || h->timer < 0 || !h->path ? -errno
+	     : is_for_group							   ? wd_listen_for_group(path, err)
+									   : wd_listen(path, err);
 	if (rc < 0) {
 		hub_free(h);
 		return err && err->code ? rc : wd_err_sys(err, -rc, "listen on '%s'", path);

@@ -27,8 +27,9 @@ struct hub_handlers {
 	void *arg;
 };
 
-/* Listens on path. Handlers are called from hub_run on. */
-int hub_new(const char *path, const struct hub_handlers *handlers, struct hub **ret_hub, struct wd_err *err);
+/* Listens on path, for this process's user or for its group as well. Handlers are called from hub_run on. */
+int hub_new(const char *path, bool is_for_group, const struct hub_handlers *handlers, struct hub **ret_hub,
+	struct wd_err *err);
 void hub_free(struct hub *h);
 /* Runs until hub_stop. */
 void hub_run(struct hub *h);

@@ -13,6 +13,7 @@
 
 #include "agent/agent.h"
 #include "agent/credentials.h"
+#include "agent/directories.h"
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/options.h"
@@ -45,7 +46,8 @@ struct command_line {
 		const char *value;
 	} *pairs; /* room for one per argument */
 	size_t npairs;
-	bool exits_when_idle, is_check, is_print;
+	const char *owner; /* of --make-directories */
+	bool is_standby, exits_when_idle, is_check, is_print;
 	int ready_fd;
 };
 
@@ -76,8 +78,14 @@ static const struct wd_option options_known[] = {
 	{"set", WD_OPTION_CALL, 0, "KEY=VALUE", NULL, "one setting; may be repeated; wins over the file", add_setting},
 	{"run-dir", WD_OPTION_CALL, 0, "DIR", NULL, "short for --set run-dir=DIR", add_run_dir},
 	{"cache-dir", WD_OPTION_CALL, 0, "DIR", NULL, "short for --set cache-dir=DIR", add_cache_dir},
+	{"standby", WD_OPTION_FLAG, AT(is_standby), NULL, NULL,
+		"wait until the agent that has the directories ends, and take over;\n"
+		"else it is an error when there is one for 3 s", NULL},
 	{"exit-when-idle", WD_OPTION_FLAG, AT(exits_when_idle), NULL, NULL, "end when the last mount is gone", NULL},
 	{"ready-fd", WD_OPTION_NUMBER, AT(ready_fd), "N", NULL, "write a byte to descriptor N when ready", NULL},
+	{"make-directories", WD_OPTION_TEXT, AT(owner), "UID:GID", NULL,
+		"make run and cache directory for an agent of that uid and gid, and\n"
+		"end; needs root", NULL},
 	{"check-config", WD_OPTION_FLAG, AT(is_check), NULL, NULL, "check the settings and end", NULL},
 	{"print-defaults", WD_OPTION_FLAG, AT(is_print), NULL, NULL,
 		"print every setting with its default and meaning, and end", NULL},
@@ -149,6 +157,7 @@ static int run(int argc, char **argv, struct command_line *l, struct settings *s
 		return 0;
 	}
 	options.exits_when_idle = l->exits_when_idle;
+	options.is_standby = l->is_standby;
 	options.ready_fd = l->ready_fd;
 	if (l->is_check) {
 		struct origin_policy *policy;
@@ -159,6 +168,8 @@ static int run(int argc, char **argv, struct command_line *l, struct settings *s
 		puts("ok");
 		return 0;
 	}
+	if (l->owner)
+		return directories_make(s, l->owner, &err) < 0 ? fail(1, &err) : 0;
 	prepare_process();
 	rc = agent_run(&options, &err);
 	return rc < 0 ? fail(1, &err) : 0;

@@ -39,8 +39,13 @@ enum meta_table {
 struct meta;
 
 /* Opens <dir>/meta, creating it. The journal (meta_save) is two files meta-journal.* in journal_dir, which
- * is best one in memory that survives the process: the run directory. */
-int meta_open_with(const char *dir, const char *journal_dir, struct meta **ret_meta, struct wd_err *err);
+ * is best one in memory that survives the process: the run directory. lock_fd: of meta_wait_for_lock, owned from
+ * now on; -1: the lock is taken here, and -EBUSY where another agent keeps it for 3 s. */
+int meta_open_with(
+	const char *dir, const char *journal_dir, int lock_fd, struct meta **ret_meta, struct wd_err *err);
+/* Waits for as long as another agent has dir, and takes its lock: the descriptor for meta_open_with. A signal does
+ * not end the wait, unless its handler ends the process. */
+int meta_wait_for_lock(const char *dir, struct wd_err *err);
 /* The same with the journal in dir. */
 int meta_open(const char *dir, struct meta **ret_meta, struct wd_err *err);
 /* Commits what is pending, marks the shutdown clean, closes. NULL is fine. */

@@ -81,11 +81,23 @@ uint64_t meta_epoch(const struct meta *m)
 
 /* ---- opening and closing ---- */
 
+static int open_dir(const char *dir, struct wd_err *err)
+{
+	int fd;
+
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+		return wd_err_sys(err, errno, "create cache directory '%s'", dir);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? wd_err_sys(err, errno, "open cache directory '%s'", dir) : fd;
+}
+
 /* One agent per directory. The predecessor may still be dying: give it a moment. */
 static int lock_dir(struct meta *m, struct wd_err *err)
 {
 	const struct timespec pause = {0, 20 * 1000000};
 
+	if (m->lock_fd >= 0)
+		return 0;
 	m->lock_fd = openat(m->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (m->lock_fd < 0)
 		return wd_err_sys(err, errno, "open '%s/lock'", m->dir);
@@ -101,6 +113,24 @@ static int lock_dir(struct meta *m, struct wd_err *err)
 		nanosleep(&pause, NULL);
 	}
 	return 0;
+}
+
+int meta_wait_for_lock(const char *dir, struct wd_err *err)
+{
+	wd_autoclose int dir_fd = open_dir(dir, err), fd = -1;
+
+	if (dir_fd < 0)
+		return dir_fd;
+	fd = openat(dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return wd_err_sys(err, errno, "open '%s/lock'", dir);
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return wd_steal_fd(&fd);
+	wd_info("another agent has the cache directory '%s': waiting for its end", dir);
+	while (flock(fd, LOCK_EX) < 0)
+		if (errno != EINTR)
+			return wd_err_sys(err, errno, "lock '%s/lock'", dir);
+	return wd_steal_fd(&fd);
 }
 
 static void read_boot_id(char *ret_id, size_t cap)
@@ -266,11 +296,9 @@ static int open_all(struct meta *m, const char *dir, const char *journal_dir, si
 {
 	int rc;
 
-	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-		return wd_err_sys(err, errno, "create cache directory '%s'", dir);
-	m->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	m->dir_fd = open_dir(dir, err);
 	if (m->dir_fd < 0)
-		return wd_err_sys(err, errno, "open cache directory '%s'", dir);
+		return m->dir_fd;
 	rc = lock_dir(m, err);
 	if (rc == 0)
 		rc = meta_env_open(&m->env, m->dir, map_size, format, err);
@@ -290,15 +318,19 @@ static int open_all(struct meta *m, const char *dir, const char *journal_dir, si
 	return rc < 0 ? wd_err_sys(err, -rc, "start metadata '%s/meta'", dir) : 0;
 }
 
-static int open_new(const char *dir, const char *journal_dir, size_t map_size, uint32_t format,
+/* lock_fd: see meta_open_with */
+static int open_new(const char *dir, const char *journal_dir, int lock_fd, size_t map_size, uint32_t format,
 	struct meta **ret_meta, struct wd_err *err)
 {
 	struct meta *m = calloc(1, sizeof(*m));
 	int rc;
 
+	if (!m && lock_fd >= 0)
+		close(lock_fd);
 	if (!m)
 		return wd_err_sys(err, ENOMEM, "open metadata of '%s'", dir);
-	m->dir_fd = m->lock_fd = m->journal.fd[0] = m->journal.fd[1] = -1;
+	m->dir_fd = m->journal.fd[0] = m->journal.fd[1] = -1;
+	m->lock_fd = lock_fd;
 	m->dir = strdup(dir);
 	wd_mutex_init(&m->lock);
 	wd_cond_init(&m->wake);
@@ -327,17 +359,18 @@ static uint32_t own_format(void)
 
 int meta_open_sized(const char *dir, size_t map_size, struct meta **ret_meta, struct wd_err *err)
 {
-	return open_new(dir, dir, map_size, own_format(), ret_meta, err);
+	return open_new(dir, dir, -1, map_size, own_format(), ret_meta, err);
 }
 
 int meta_open_as(const char *dir, uint32_t format, struct meta **ret_meta, struct wd_err *err)
 {
-	return open_new(dir, dir, MAP_SIZE, format, ret_meta, err);
+	return open_new(dir, dir, -1, MAP_SIZE, format, ret_meta, err);
 }
 
-int meta_open_with(const char *dir, const char *journal_dir, struct meta **ret_meta, struct wd_err *err)
+int meta_open_with(
+	const char *dir, const char *journal_dir, int lock_fd, struct meta **ret_meta, struct wd_err *err)
 {
-	return open_new(dir, journal_dir, MAP_SIZE, own_format(), ret_meta, err);
+	return open_new(dir, journal_dir, lock_fd, MAP_SIZE, own_format(), ret_meta, err);
 }
 
 int meta_open(const char *dir, struct meta **ret_meta, struct wd_err *err)

@@ -15,6 +15,8 @@
 const struct wd_config_key settings_keys[] = {
 	{"run-dir", WD_CONFIG_STRING, AT(run_dir), 0, 0, "/run/warpdrive",
 		"directory of the sockets agent.sock and keeper.sock"},
+	{"socket-for-group", WD_CONFIG_BOOL, AT(socket_for_group), 0, 0, "false",
+		"whether the agent's group may connect to agent.sock, too: for a CSI plugin under another uid"},
 	{"cache-dir", WD_CONFIG_STRING, AT(cache_dir), 0, 0, "/var/cache/warpdrive",
 		"directory of the cache; created when missing"},
 	{"cache-size", WD_CONFIG_SIZE, AT(cache_size), 0, 1024 * TIB, "0",

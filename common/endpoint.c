@@ -3,7 +3,7 @@
  * The ends of a connection: the listener's socket file, and the client that calls and waits. Part
  * of common/proto.h.
  *
- * The socket file. It must never exist with a mode wider than 0600, must never be removed while
+ * The socket file. It must never exist with a mode wider than its own, must never be removed while
  * somebody listens behind it, and a left-over of a killed process must not stop the next start. So
  * the socket is bound to a private name beside the final one, given its mode, made to listen and
  * only then renamed into place: from the first moment that the name is visible it can be connected
@@ -321,7 +321,7 @@ static void remove_left_over(const char *path)
 		unlink(path);
 }
 
-static int listen_on(const char *path, int type, struct wd_err *err)
+static int listen_on(const char *path, int type, mode_t mode, struct wd_err *err)
 {
 	wd_autoclose int sock = -1, dir = -1;
 	struct sockaddr_un addr, fresh;
@@ -341,7 +341,7 @@ static int listen_on(const char *path, int type, struct wd_err *err)
 	remove_left_over(fresh.sun_path);
 	if (bind(sock, (const struct sockaddr *)&fresh, sizeof(fresh)) < 0)
 		return wd_err_sys(err, errno, "listen on '%s': bind", path);
-	if (chmod(fresh.sun_path, 0600) < 0 || listen(sock, BACKLOG) < 0 ||
+	if (chmod(fresh.sun_path, mode) < 0 || listen(sock, BACKLOG) < 0 ||
 		rename(fresh.sun_path, path) < 0) {
 		rc = wd_err_sys(err, errno, "listen on '%s'", path);
 		unlink(fresh.sun_path);
@@ -352,10 +352,15 @@ static int listen_on(const char *path, int type, struct wd_err *err)
 
 int wd_listen(const char *path, struct wd_err *err)
 {
-	return listen_on(path, SOCK_SEQPACKET, err);
+	return listen_on(path, SOCK_SEQPACKET, 0600, err);
+}
+
+int wd_listen_for_group(const char *path, struct wd_err *err)
+{
+	return listen_on(path, SOCK_SEQPACKET, 0660, err);
 }
 
 int wd_listen_stream(const char *path, struct wd_err *err)
 {
-	return listen_on(path, SOCK_STREAM, err);
+	return listen_on(path, SOCK_STREAM, 0600, err);
 }

@@ -63,7 +63,7 @@ static int setup(void **state)
 	strcpy(f->dir, "/tmp/wd-hub-XXXXXX");
 	assert_non_null(mkdtemp(f->dir));
 	snprintf(f->path, sizeof(f->path), "%s/sock", f->dir);
-	assert_int_equal(hub_new(f->path, &handlers, &f->hub, &err), 0);
+	assert_int_equal(hub_new(f->path, false, &handlers, &f->hub, &err), 0);
 	pthread_create(&f->thread, NULL, run, f->hub);
 	*state = f;
 	return 0;

@@ -343,6 +343,18 @@ static void a_listener_is_for_its_owner_only_and_leaves_umask_alone(void **state
 	close(sock);
 }
 
+static void a_listener_for_its_group_too_says_so(void **state)
+{
+	struct wd_err err = WD_ERR_INIT;
+	int sock = wd_listen_for_group(path, &err);
+	struct stat st;
+
+	assert_true(sock >= 0);
+	assert_int_equal(lstat(path, &st), 0);
+	assert_int_equal(st.st_mode, S_IFSOCK | 0660);
+	close(sock);
+}
+
 static void a_stale_socket_is_replaced_and_a_live_one_is_not(void **state)
 {
 	struct wd_err err = WD_ERR_INIT;
@@ -523,6 +535,7 @@ int main(void)
 		WITH_DIR(connecting_to_nobody_names_the_path_and_the_remedy),
 		WITH_DIR(a_path_too_long_for_a_socket_is_refused),
 		WITH_DIR(a_listener_is_for_its_owner_only_and_leaves_umask_alone),
+		WITH_DIR(a_listener_for_its_group_too_says_so),
 		WITH_DIR(a_stale_socket_is_replaced_and_a_live_one_is_not),
 		WITH_DIR(a_live_listener_with_a_full_queue_is_still_alive),
 		WITH_DIR(what_is_no_socket_is_never_removed),

@@ -188,7 +188,8 @@ func (c *checker) checkRefused(file string) {
 }
 
 // The settings that the chart writes itself.
-var ownSettings = []string{"run-dir", "cache-dir", "cache-size", "free-space-floor", "http-listen", "kubernetes"}
+var ownSettings = []string{"run-dir", "cache-dir", "cache-size", "free-space-floor", "http-listen", "kubernetes",
+	"socket-for-group"}
 
 // checkSettings: the schema names exactly the agent's settings.
 func (c *checker) checkSettings() {

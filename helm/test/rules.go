@@ -125,6 +125,9 @@ func (c *checker) checkSecurity(name string, pod *corev1.PodSpec, container *cor
 	if security.Capabilities == nil || !slices.Contains(security.Capabilities.Drop, "ALL") {
 		c.bad.add(name, "keeps capabilities")
 	}
+	if security.Capabilities != nil && len(security.Capabilities.Add) > 0 && container.Name != "directories" {
+		c.bad.add(name, "gets capabilities: %v", security.Capabilities.Add)
+	}
 	if pod.SecurityContext == nil || pod.SecurityContext.SeccompProfile == nil ||
 		pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		c.bad.add(name, "without seccomp")

@@ -98,6 +98,8 @@ cache-size: {{ .Values.agent.cache.size | quote }}
 free-space-floor: {{ .Values.agent.cache.freeSpaceFloor | quote }}
 http-listen: "0.0.0.0:{{ .Values.agent.http.port }}"
 kubernetes: "true"
+# csi, under another uid, is of the agent's group
+socket-for-group: true
 {{- range $name, $value := .Values.agent.settings }}
 {{ $name }}: {{ $value | toJson }}
 {{- end }}
@@ -110,4 +112,14 @@ httpGet:
   {{- end }}
   path: /healthz
   port: {{ .Values.csi.livenessPort }}
+{{- end }}
+
+{{- define "warpdrive.agentMounts" -}}
+- name: run
+  mountPath: {{ .Values.runDir }}
+- name: cache
+  mountPath: {{ .Values.agent.cache.dir }}
+- name: config
+  mountPath: /etc/warpdrive
+  readOnly: true
 {{- end }}
