@@ -5,23 +5,14 @@
  * One question to the Kubernetes API: a PersistentVolumeClaim by name. CreateVolume's request says
  * which claim it is for (the provisioner's --extra-create-metadata), not what stands in it.
  */
+#include "csi/kube_api.h"
 #include "csi/rpc.h"
 #include "csi/volume.h"
-
-struct kube {
-	const char *url;	/* of the API server; NULL: there is none */
-	const char *token_path; /* read anew for each question: the kubelet replaces it */
-	const char *ca_path;	/* NULL: the system's */
-};
 
 struct claim {
 	const char *namespace, *name, *uid;
 	struct map annotations;
 };
-
-/* Fills what is not set yet from a pod's environment and service account. Strings are borrowed or live in
- * static memory. */
-void kube_defaults(struct kube *k);
 
 /* Asks; everything in *ret_claim lives in the call's arena. Ends with the call's deadline or its
  * caller. NOT_FOUND: there is no such claim. */

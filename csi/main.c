@@ -18,13 +18,14 @@
 #include "common/options.h"
 #include "csi/driver.h"
 #include "csi/holder.h"
+#include "csi/unused.h"
 
 #define GRACE_MS 10000
 
 struct options {
 	const char *endpoint, *run_dir, *kubelet_dir, *node_id;
 	struct kube kube;
-	bool is_node, is_controller;
+	bool is_node, is_controller, is_check;
 	int ready_fd; /* -1: none */
 };
 
@@ -72,6 +73,9 @@ static const struct wd_option options_known[] = {
 	{"kube-token", WD_OPTION_TEXT, AT(kube.token_path), "FILE", NULL, "bearer token, read anew each time", NULL},
 	{"kube-ca", WD_OPTION_TEXT, AT(kube.ca_path), "FILE", NULL,
 		"certificates of the API server's authority", NULL},
+	{"check-unused", WD_OPTION_FLAG, AT(is_check), NULL, NULL,
+		"list the pods that have volumes of this driver, and end: 0 when\n"
+		"there are none, 1 when there are, or when it cannot be told", NULL},
 	{"ready-fd", WD_OPTION_NUMBER, AT(ready_fd), "N", NULL, "write a byte to descriptor N when serving", NULL},
 	{0},
 };
@@ -130,6 +134,21 @@ static int serve(const struct options *o, struct driver *d, struct wd_err *err)
 	return rc;
 }
 
+static int check_unused(const struct kube *k)
+{
+	struct wd_err err = WD_ERR_INIT;
+	int n = unused_check(k, &err);
+
+	if (n < 0)
+		wd_error("%s", err.msg);
+	else if (n > 0)
+		printf("%d volumes of " DRIVER_NAME " are in use: delete these pods first. Without the driver they could "
+		       "not be ended, and their reads would fail.\n", n);
+	else
+		puts("no pod has a volume of " DRIVER_NAME);
+	return n != 0;
+}
+
 int main(int argc, char **argv)
 {
 	static char host[HOST_NAME_MAX + 1];
@@ -146,7 +165,7 @@ int main(int argc, char **argv)
 	rc = wd_options_parse(&command, argc, argv, &o);
 	if (rc >= 0)
 		return rc;
-	if (!o.endpoint) {
+	if (!o.endpoint && !o.is_check) {
 		fputs("warpdrive-csi: --endpoint is missing; see --help\n", stderr);
 		return 2;
 	}
@@ -157,8 +176,10 @@ int main(int argc, char **argv)
 	sigaddset(&signals, SIGINT);
 	pthread_sigmask(SIG_BLOCK, &signals, NULL); /* before any thread, core's included */
 	curl_global_init(CURL_GLOBAL_DEFAULT);
-	rc = driver_init(&d, o.run_dir, o.is_node ? o.kubelet_dir : NULL, o.node_id, &err);
 	kube_defaults(&o.kube);
+	if (o.is_check)
+		return check_unused(&o.kube);
+	rc = driver_init(&d, o.run_dir, o.is_node ? o.kubelet_dir : NULL, o.node_id, &err);
 	d.kube = o.kube;
 	if (rc == 0)
 		rc = serve(&o, &d, &err);

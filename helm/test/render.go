@@ -148,6 +148,7 @@ func (c *checker) checkValues(file string) {
 		}
 		c.renderings++
 		c.checkObjects(where, c.decodeAll(where, text))
+		c.checkMetrics(where, text)
 	}
 	c.checkExpected(file)
 }

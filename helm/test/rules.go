@@ -3,10 +3,13 @@
 package main
 
 import (
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -42,6 +45,8 @@ func (c *checker) checkObjects(where string, objects []runtime.Object) {
 		case *appsv1.Deployment:
 			c.checkPod(at, o.Spec.Template, o.Spec.Selector)
 			pods = append(pods, o.Spec.Template.Labels)
+		case *batchv1.Job:
+			c.checkPod(at, o.Spec.Template, &metav1.LabelSelector{})
 		case *rbacv1.ClusterRole:
 			c.checkRules(at, o.Rules)
 		case *rbacv1.Role:
@@ -131,6 +136,34 @@ func (c *checker) checkSecurity(name string, pod *corev1.PodSpec, container *cor
 	if pod.SecurityContext == nil || pod.SecurityContext.SeccompProfile == nil ||
 		pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		c.bad.add(name, "without seccomp")
+	}
+}
+
+var metricName = regexp.MustCompile(`warpdrive_[a-z_]+`)
+
+// checkMetrics: alerts ask for metrics that the agent has. Those of tables are written with their last words there.
+func (c *checker) checkMetrics(where, text string) {
+	sources := ""
+	for _, file := range slices.Concat(glob("agent/*.[ch]"), glob("common/*.h")) {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			fatal(err)
+		}
+		sources += string(source)
+	}
+	for _, doc := range documents(text) {
+		if !strings.Contains(doc, "kind: PrometheusRule") {
+			continue
+		}
+		for _, name := range metricName.FindAllString(doc, -1) {
+			last := name
+			for _, prefix := range []string{"warpdrive_agent_", "warpdrive_keeper_"} {
+				last = strings.TrimPrefix(last, prefix)
+			}
+			if !strings.Contains(sources, `"`+name+`"`) && !strings.Contains(sources, strings.TrimSuffix(last, "_total")) {
+				c.bad.add(where, "an alert asks for '%s', which no program has", name)
+			}
+		}
 	}
 }
 
