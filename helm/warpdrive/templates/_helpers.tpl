@@ -122,4 +122,9 @@ httpGet:
 - name: config
   mountPath: /etc/warpdrive
   readOnly: true
+{{- if .Values.agent.caConfigMap }}
+- name: ca
+  mountPath: /etc/warpdrive-ca
+  readOnly: true
+{{- end }}
 {{- end }}
