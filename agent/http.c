@@ -79,26 +79,48 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 	return plain(connection, MHD_HTTP_NOT_FOUND, "no such page\n");
 }
 
+/* "address:port": IPv4, or IPv6 in brackets; [::] takes IPv4 as well. */
+static int parse_address(const char *address, struct sockaddr_storage *ret, struct wd_err *err)
+{
+	struct sockaddr_in *v4 = (struct sockaddr_in *)ret;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)ret;
+	bool is_v6 = address[0] == '[';
+	const char *colon = strrchr(address, ':');
+	size_t len = colon ? (size_t)(colon - address) : 0;
+	int port = colon ? atoi(colon + 1) : -1, rc;
+	char host[64];
+
+	*ret = (struct sockaddr_storage){.ss_family = is_v6 ? AF_INET6 : AF_INET};
+	if (!colon || len >= sizeof(host) || port < 0 || port > 65535 || (is_v6 && (len < 2 || colon[-1] != ']')))
+		return wd_err_set(err, EINVAL, "http-listen '%s': not address:port", address);
+	snprintf(host, sizeof(host), "%.*s", (int)(is_v6 ? len - 2 : len), address + is_v6);
+	*(is_v6 ? &v6->sin6_port : &v4->sin_port) = htons((uint16_t)port);
+	rc = is_v6     ? inet_pton(AF_INET6, host, &v6->sin6_addr)
+	     : host[0] ? inet_pton(AF_INET, host, &v4->sin_addr)
+		       : 1;
+	return rc == 1 ? 0
+		       : wd_err_set(err, EINVAL,
+				 "http-listen '%s': not an IPv4 address, or an IPv6 one in brackets, and a port",
+				 address);
+}
+
 /* A listening socket; MHD takes it over. */
 static int listen_on(const char *address, struct wd_err *err)
 {
-	struct sockaddr_in sin = {.sin_family = AF_INET};
-	char host[64];
-	const char *colon = strrchr(address, ':');
-	int fd, one = 1, port = colon ? atoi(colon + 1) : -1;
+	struct sockaddr_storage where;
+	int one = 1, zero = 0, rc = parse_address(address, &where, err), fd;
+	socklen_t len;
 
-	if (!colon || (size_t)(colon - address) >= sizeof(host) || port < 0 || port > 65535)
-		return wd_err_set(err, EINVAL, "http-listen '%s': not address:port", address);
-	memcpy(host, address, (size_t)(colon - address));
-	host[colon - address] = '\0';
-	sin.sin_port = htons((uint16_t)port);
-	if (host[0] && inet_pton(AF_INET, host, &sin.sin_addr) != 1)
-		return wd_err_set(err, EINVAL, "http-listen '%s': not an IPv4 address and port", address);
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (rc < 0)
+		return rc;
+	len = where.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+	fd = socket(where.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return wd_err_sys(err, errno, "http-listen '%s'", address);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0 || listen(fd, 64) < 0) {
+	if (where.ss_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
+	if (bind(fd, (struct sockaddr *)&where, len) < 0 || listen(fd, 64) < 0) {
 		int code = errno;
 
 		close(fd);

@@ -6,7 +6,7 @@
 
 struct http;
 
-/* listen: "address:port". An address in use is an error that names it. */
+/* listen: "address:port", with an IPv6 address in brackets. An address in use is an error that names it. */
 int http_start(struct agent *a, const char *listen, struct http **ret_http, struct wd_err *err);
 /* From now on there is an agent to show. Before, /healthz and /readyz say that this one stands by. h: may be NULL. */
 void http_begin(struct http *h);

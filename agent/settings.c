@@ -31,7 +31,7 @@ const struct wd_config_key settings_keys[] = {
 	{"memory-limit", WD_CONFIG_SIZE, AT(memory_limit), 64 * MIB, TIB, "512MiB",
 		"most memory the agent uses for buffers and queues, whatever the load"},
 	{"http-listen", WD_CONFIG_STRING, AT(http_listen), 0, 0, "127.0.0.1:9842",
-		"address and port of /metrics and /healthz; empty: none"},
+		"address and port of /metrics and /healthz, e.g. [::]:9842; empty: none"},
 	{"metadata-ttl", WD_CONFIG_DURATION, AT(metadata_ttl), 0, 365LL * 86400000, "60s",
 		"how long names and attributes are believed without asking the origin"},
 	{"negative-ttl", WD_CONFIG_DURATION, AT(negative_ttl), 0, 86400000, "5s",

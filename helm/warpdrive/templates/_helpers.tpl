@@ -96,7 +96,7 @@ run-dir: {{ .Values.runDir }}
 cache-dir: {{ .Values.agent.cache.dir }}
 cache-size: {{ .Values.agent.cache.size | quote }}
 free-space-floor: {{ .Values.agent.cache.freeSpaceFloor | quote }}
-http-listen: "0.0.0.0:{{ .Values.agent.http.port }}"
+http-listen: "{{ .Values.agent.http.address }}:{{ .Values.agent.http.port }}"
 kubernetes: "true"
 # csi, under another uid, is of the agent's group
 socket-for-group: true
