@@ -64,6 +64,16 @@ bool url_is_clean_path(const char *path)
 	return len == 0 || path[0] != '/';
 }
 
+/* For eyes: what may be a password, all before the last '@' of the part with the host, is cut out. */
+static const char *shown(struct rpc_call *call, const char *url)
+{
+	const char *sep = strstr(url, "://"), *host = sep ? sep + 3 : url;
+	const char *at = memrchr(host, '@', strcspn(host, "/"));
+	const char *text = at ? arena_printf(call->arena, "%.*s%s", (int)(host - url), url, at + 1) : url;
+
+	return text ? text : "";
+}
+
 enum rpc_code url_check(struct rpc_call *call, const char *where, const char *url)
 {
 	const char *place = after_scheme(url);
@@ -72,7 +82,7 @@ enum rpc_code url_check(struct rpc_call *call, const char *where, const char *ur
 	if (!place)
 		return rpc_fail(call, RPC_INVALID_ARGUMENT,
 			"%s '%.200s' is no URL that is known: write s3://bucket/prefix, https://... or file:///...",
-			where, url);
+			where, shown(call, url));
 	if (strlen(url) > URL_LEN_MAX)
 		cause = "is longer than 1024 bytes";
 	else if (has_control(url))
@@ -83,7 +93,7 @@ enum rpc_code url_check(struct rpc_call *call, const char *where, const char *ur
 		cause = "holds '.' or '..' as a part";
 	else if (url[0] == 'f' ? *place != '/' : *place == '/' || !*place)
 		cause = url[0] == 'f' ? "is not absolute: write file:///..." : "names no bucket or host";
-	return cause ? rpc_fail(call, RPC_INVALID_ARGUMENT, "%s '%.200s' %s", where, url, cause) : RPC_OK;
+	return cause ? rpc_fail(call, RPC_INVALID_ARGUMENT, "%s '%.200s' %s", where, shown(call, url), cause) : RPC_OK;
 }
 
 enum rpc_code url_check_foreign(struct rpc_call *call, const char *where, const char *text)
@@ -105,7 +115,7 @@ enum rpc_code url_check_foreign(struct rpc_call *call, const char *where, const 
 		cause = "holds '@' before the path: credentials belong into a Secret";
 	else if (!url_is_clean_path(path))
 		cause = "holds '.', '..' or nothing as a part";
-	return cause ? rpc_fail(call, RPC_INVALID_ARGUMENT, "%s: '%.200s' %s", where, text, cause) : RPC_OK;
+	return cause ? rpc_fail(call, RPC_INVALID_ARGUMENT, "%s: '%.200s' %s", where, shown(call, text), cause) : RPC_OK;
 }
 
 const char *url_join(struct rpc_call *call, const char *url, const char *path)

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -144,6 +145,8 @@ static int make_description(struct mount_request *q, char **ret_text, struct wd_
 {
 	struct ctl_credentials c = CTL_CREDENTIALS_INIT;
 	json_t *keys = json_object();
+
+	prctl(PR_SET_DUMPABLE, 0); /* from here on there are secrets in memory: no core dumps */
 
 	if (is_s3(q->url)) {
 		add_defaults(q->options);

@@ -106,6 +106,8 @@ static void a_mistake_is_named(void **state)
 		{{"url=s4://bucket/prefix", NULL}, "is no URL"},
 		{{"url=s3://b/../c", NULL}, "'..'"},
 		{{"url=https://h/?list", NULL}, "'?'"},
+		{{"url=https://user:pass@h/?list", NULL}, "url 'https://h/?list'"},
+		{{"url=ftp://user:pass@h/", NULL}, "url 'ftp://h/'"},
 		{{"url=s3://b", "pathPattern=${pvc.name}", NULL}, "'pathPattern' is unknown"},
 		{{"url=s3://b", "mode=write", NULL}, "mode 'write'"},
 		{{"url=s3://b", "pathStyle=yes", NULL}, "'pathStyle' is 'yes'"},

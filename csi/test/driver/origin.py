@@ -31,7 +31,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         o, url = self.server.origin, urllib.parse.urlsplit(self.path)
         o.seen.append((self.command, self.path, self.headers.get("Authorization", "")))
-        if o.answer:
+        o.sessions.add(self.headers.get("x-amz-security-token"))
+        if o.once:
+            self.answer(*o.once.pop())
+        elif o.answer:
             self.answer(*o.answer)
         elif o.moved:
             self.answer(302, Location=o.moved)
@@ -78,10 +81,11 @@ class Handler(BaseHTTPRequestHandler):
 
 class Origin:
     """s3://bucket at `endpoint`. keys: the access keys that are let in (None: everybody); answer: (status, body) to
-    whatever is asked; moved: where every GET is sent; tokens: what the token service gives out keys for."""
+    whatever is asked, and once: to so many requests; moved: where every GET is sent; tokens: what the token service gives out keys for."""
 
     def __init__(self, objects, port=0):
         self.objects, self.keys, self.answer, self.moved, self.tokens, self.seen = objects, None, None, None, {}, []
+        self.sessions, self.once = set(), []
         self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.server.daemon_threads = True
         self.server.origin = self
