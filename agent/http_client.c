@@ -36,7 +36,7 @@ static struct {
 
 static void client_init(void)
 {
-	struct settings s = {.kubernetes = "false", .blocked_addresses = ORIGIN_BLOCKED_ADDRESSES};
+	struct settings s = {.kubernetes = "false"};
 
 	if (origin_policy_new(&s, &client.default_policy, NULL) < 0)
 		client.default_policy = NULL; /* without memory nothing is allowed */

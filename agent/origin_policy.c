@@ -22,7 +22,7 @@
 
 struct origin_policy {
 	char *patterns; /* one per line; NULL: any */
-	struct address_set allowed, blocked, local;
+	struct address_set allowed, blocked, always, local;
 	bool is_on_kubernetes;
 };
 
@@ -119,6 +119,8 @@ int origin_policy_new(const struct settings *settings, struct origin_policy **re
 		rc = address_set_parse("allowed-addresses", settings->allowed_addresses, &p->allowed, err);
 	if (rc == 0)
 		rc = address_set_parse("blocked-addresses", settings->blocked_addresses, &p->blocked, err);
+	if (rc == 0)
+		rc = address_set_parse("blocked", ORIGIN_BLOCKED_ADDRESSES, &p->always, err);
 	if (rc == 0 && !p->is_on_kubernetes)
 		rc = address_set_parse("loopback", "127.0.0.0/8\n::1", &p->local, err);
 	if (rc < 0) {
@@ -135,6 +137,7 @@ void origin_policy_free(struct origin_policy *p)
 		return;
 	address_set_done(&p->allowed);
 	address_set_done(&p->blocked);
+	address_set_done(&p->always);
 	address_set_done(&p->local);
 	free(p->patterns);
 	free(p);
@@ -288,8 +291,10 @@ bool origin_policy_allows(const struct origin_policy *p, const struct in6_addr *
 		return false;
 	}
 	for (size_t i = 0; i < n; i++) {
-		const char *range = address_set_find(&p->blocked, &forms[i]);
+		const char *range = address_set_find(&p->always, &forms[i]);
 
+		if (!range)
+			range = address_set_find(&p->blocked, &forms[i]);
 		if (!range || address_set_find(&p->allowed, &forms[i]) ||
 			(!is_redirected && address_set_find(&p->local, &forms[i])))
 			continue;

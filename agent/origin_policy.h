@@ -18,7 +18,8 @@
 
 #include "common/err.h"
 
-/* Loopback, link-local, multicast, and where clouds keep their metadata services. */
+/* Loopback, link-local, multicast, and where clouds keep their metadata services: always in blocked-addresses, so
+ * that an operator who adds a range does not lose them. */
 #define ORIGIN_BLOCKED_ADDRESSES                                                                              \
 	"0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/4, 255.255.255.255, 100.100.100.200, "             \
 	"192.0.0.192, 168.63.129.16, ::, ::1, fe80::/10, fec0::/10, ff00::/8, fd00:ec2::/32, fd20:ce::254"

@@ -67,9 +67,10 @@ const struct wd_config_key settings_keys[] = {
 		"the origins that mounts may name: globs such as s3://data-*, https://*.example.com/public, "
 		"file:///srv, each with what is below it; an endpoint must be listed, too. Empty: all, but see "
 		"kubernetes for file: URLs"},
-	{"blocked-addresses", WD_CONFIG_LIST, AT(blocked_addresses), 0, 0, ORIGIN_BLOCKED_ADDRESSES,
-		"ranges of addresses that no request is sent to, whatever name or redirect leads there; "
-		"addresses that are embedded in IPv6 ones (mapped, NAT64, 6to4) count as well"},
+	{"blocked-addresses", WD_CONFIG_LIST, AT(blocked_addresses), 0, 0, "",
+		"ranges of addresses that no request is sent to, whatever name or redirect leads there, besides those "
+		"that always count:\n" ORIGIN_BLOCKED_ADDRESSES "\n"
+		"Addresses that are embedded in IPv6 ones (mapped, NAT64, 6to4) count as well"},
 	{"allowed-addresses", WD_CONFIG_LIST, AT(allowed_addresses), 0, 0, "",
 		"ranges of addresses to which requests are sent although they are blocked"},
 	{"node-identity", WD_CONFIG_STRING, AT(node_identity), 0, 0, "none",
