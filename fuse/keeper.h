@@ -5,6 +5,7 @@
  * The keeper's state and the duties of its modules. One thread; nothing here blocks on a server, an
  * agent or a client: sends are non-blocking, and a peer that does not read is dropped.
  *
+ *	keeper_loop.c      events and deadlines
  *	keeper_clients.c   keeper.sock: what ctl and csi ask
  *	keeper_mount.c     the life of a mount: asked, mounted, served, unmounted
  *	keeper_death.c     what follows a server's death: the next one, or giving up
@@ -205,13 +206,17 @@ static inline void keeper_count(struct keeper *k, enum wd_keeper_stat stat)
 	k->is_stats_news = true;
 }
 
-/* ---- keeper.c ---- */
+/* ---- keeper_loop.c ---- */
 int source_watch(struct keeper *k, struct source *source, int fd,
 	void (*on_event)(struct keeper *k, struct source *source), struct wd_err *err);
 /* Stops watching and closes. Fine for one that is not in use. */
 void source_close(struct keeper *k, struct source *source);
 /* `to` takes the place of `from`, with its own on_event, which is set later by the caller. */
 void source_move(struct keeper *k, struct source *from, struct source *to);
+
+/* Waits for one event at most, handles it, and does all that is due; the timer is set for what is not. */
+void keeper_round(struct keeper *k, int timeout_ms);
+bool keeper_is_done(const struct keeper *k);
 
 /* ---- keeper_clients.c ---- */
 void clients_accept(struct keeper *k, struct source *source);

@@ -270,6 +270,8 @@ static void on_leave_reply(struct keeper *k, int holder)
 bool holder_message(struct keeper *k, int holder, int *ret_rc)
 {
 	*ret_rc = 0;
+	if (!k->holders[holder].is_used)
+		return false; /* an agent of the release before is none, whatever it sends */
 	switch (k->in.type) {
 	case WD_MSG_OFFER:
 		*ret_rc = on_offer(k, holder);
