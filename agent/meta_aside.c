@@ -15,12 +15,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/metrics.h"
 #include "common/log.h"
 
 static int move_aside(const char *path, const char *aside, const char *why, struct wd_err *err)
 {
 	if (rename(path, aside) < 0)
 		return wd_err_sys(err, errno, "set aside metadata '%s'", path);
+	metric_inc(METRIC_META_SET_ASIDE);
 	wd_warn("metadata '%s' cannot be used (%s): set aside as '%s'", path, why, aside);
 	return 0;
 }

@@ -8,6 +8,7 @@
  * nothing that the kernel has.
  */
 #include "agent/meta_internal.h"
+#include "agent/metrics.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -212,10 +213,12 @@ static void load_boot(struct meta *m, bool is_foreign)
 	rc = get_info(m, "boot", boot, sizeof(boot), &len);
 	if (rc == 0 && !m->was_closed)
 		m->was_unclean = len != strlen(m->boot_id) || memcmp(boot, m->boot_id, len) != 0;
-	if (m->was_unclean)
+	if (m->was_unclean) {
+		metric_inc(METRIC_UNCLEAN_STARTS);
 		wd_warn("cache '%s': the machine ended without a clean stop: what is cached is checked before "
 			"it is used",
 			m->dir);
+	}
 	if (META_KEEPS_ERAS && get_info(m, "era", &m->era, sizeof(m->era), &len) < 0)
 		m->era = 0;
 	if (META_KEEPS_ERAS && (m->was_unclean || is_foreign || m->env.is_taken_back)) {

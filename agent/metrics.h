@@ -58,6 +58,10 @@
 		"Mounts that were given other credentials while they stood")                       \
 	M(RENEWALS_FAILED, "warpdrive_agent_credential_renewals_failed_total", "",                 \
 		"New credentials that were not taken over: the origin refuses them, or they make no sense") \
+	M(UNCLEAN_STARTS, "warpdrive_cache_unclean_starts_total", "",                              \
+		"Starts after the machine had stopped uncleanly: the cache is checked before it is believed") \
+	M(META_SET_ASIDE, "warpdrive_meta_set_aside_total", "",                                    \
+		"Metadata that could not be used and was set aside; another begins")               \
 	M(BAD_MESSAGES, "warpdrive_agent_bad_messages_total", "", "Malformed messages; the sender was dropped")
 
 enum metric {

@@ -17,6 +17,7 @@
 #include "agent/metrics.h"
 #include "agent/tree_internal.h"
 #include "common/cleanup.h"
+#include "common/fault.h"
 
 #define LOOKUP_PAGES 20	       /* a listing made for a lookup gives up after this many pages */
 #define BIG_DIR_MS (10 * 60000) /* and is not tried again for this long */
@@ -168,6 +169,8 @@ static int known_child(struct dataset *ds, uint64_t dir, const char *name, int64
 	}
 	if (rc == -EIO)
 		return -EAGAIN; /* the metadata cannot be read: it does not know */
+	if (WD_FAULT("tree.between-looks")) /* what another thread may do just now */
+		tree_list(ds, dir, 0, NULL);
 	rc = load_dir(ds, dir, &node, &links);
 	if (rc < 0)
 		return rc;

@@ -7,7 +7,9 @@
 
 #include <sys/wait.h>
 
+#include "agent/cache_metrics.h"
 #include "agent/store_internal.h"
+#include "agent/test/exposition.h"
 #include "agent/test/log_capture.h"
 
 #define SMALL (4 * BLOCK + 100)
@@ -33,6 +35,22 @@ static void row_end(struct row *r)
 {
 	log_end();
 	fx_end(&r->f);
+}
+
+/* A metric, as it is exported. */
+static uint64_t shown(struct row *r, const char *name)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	uint64_t value;
+
+	cache_print_metrics(r->f.store, r->f.meta, out);
+	fclose(out);
+	value = exposed_in(text, name);
+	free(text);
+	assert_int_not_equal(value, UINT64_MAX);
+	return value;
 }
 
 static const char *object_name(unsigned n)
@@ -82,12 +100,12 @@ static void bad_blocks_are_told_once_per_object_and_counted_each(void **state)
 										       : -ENOENT);
 		assert_true(log_said(1, object_name(n), "does not match its hash"));
 		assert_true(log_said(n, r.subject, "does not match its hash"));
-		assert_int_equal(stats_of(&r.f).corrupt_blocks, n * 3);
+		assert_int_equal(shown(&r, "warpdrive_cache_corrupt_blocks_total"), n * 3);
 		for (uint32_t i = 1; i < 4; i++)
 			assert_true(write_block(o, n, i) == 0 && block_is_right(o, n, i));
 		object_unref(o);
 	}
-	assert_int_equal(stats_of(&r.f).io_errors, 0);
+	assert_int_equal(shown(&r, "warpdrive_cache_io_errors_total"), 0);
 	row_end(&r);
 }
 
@@ -123,7 +141,7 @@ static void a_torn_map_is_told_once_though_it_is_loaded_again(void **state)
 		object_unref(o);
 		assert_true(log_said(1, object_name(1), "its map is torn"));
 		assert_true(log_said(1, r.subject, "its map is torn"));
-		assert_int_equal(stats_of(&r.f).damaged_objects, round == 0);
+		assert_int_equal(shown(&r, "warpdrive_cache_damaged_objects_total"), round == 0);
 		fx_reopen(&r.f);
 	}
 	row_end(&r);
@@ -153,7 +171,7 @@ static void a_map_that_is_empty_or_foreign_is_told_once(void **state)
 		}
 	assert_true(log_said(1, object_name(1), "its map is torn"));
 	assert_true(log_said(1, object_name(2), "missing, cut or damaged"));
-	assert_int_equal(stats_of(&r.f).damaged_objects, 2);
+	assert_int_equal(shown(&r, "warpdrive_cache_damaged_objects_total"), 2);
 	fx_reopen(&r.f);
 	o = get(&r.f, 1, LARGE);
 	assert_true(write_block(o, 1, 7) == 0 && block_is_right(o, 1, 7));
@@ -185,7 +203,7 @@ static void a_file_that_was_cut_or_removed_is_told_once(void **state)
 			assert_true(log_said(1, object_name(n), "missing, cut or damaged"));
 		}
 	assert_true(log_said(4, r.subject, "object "));
-	assert_int_equal(stats_of(&r.f).damaged_objects, 4);
+	assert_int_equal(shown(&r, "warpdrive_cache_damaged_objects_total"), 4);
 	o = get(&r.f, 1, LARGE);
 	assert_int_equal(put_all(o, 1), 0);
 	assert_true(block_is_right(o, 1, 39));
@@ -209,7 +227,7 @@ static void a_file_that_goes_while_its_object_is_in_memory_is_told_once(void **s
 			assert_int_equal(object_open_file(o, NULL), -ENOENT);
 	assert_false(object_is_complete(o));
 	assert_true(log_said(1, object_name(1), "missing or was cut"));
-	assert_int_equal(stats_of(&r.f).damaged_objects, 1);
+	assert_int_equal(shown(&r, "warpdrive_cache_damaged_objects_total"), 1);
 	object_unref(o);
 	row_end(&r);
 }
@@ -275,8 +293,8 @@ static void an_ill_disk_is_told_once_and_each_error_counted(void **state)
 		wd_fault_arm(NULL);
 		assert_true(log_said(1, r.subject, d->says));
 		assert_true(log_said(1, r.subject, "nothing is admitted until the disk works again"));
-		assert_in_range(stats_of(&r.f).io_errors, 4, 8);
-		assert_true(stats_of(&r.f).is_broken);
+		assert_in_range(shown(&r, "warpdrive_cache_io_errors_total"), 4, 8);
+		assert_true(shown(&r, "warpdrive_cache_is_broken"));
 		/* what is there is still read, and when the disk is well the rest is written */
 		assert_true(block_is_right(o, 2, 0));
 		assert_true(write_block(o, 2, 11) == 0 && block_is_right(o, 2, 11));
@@ -289,12 +307,14 @@ static void an_ill_disk_is_told_once_and_each_error_counted(void **state)
 
 static void a_machine_that_went_down_is_told_at_the_next_start_only(void **state)
 {
+	uint64_t before;
 	struct row r;
 	struct object *o;
 	int status;
 	pid_t pid;
 
 	setenv("WARPDRIVE_BOOT_ID", "first", 1);
+	before = exposed("warpdrive_cache_unclean_starts_total");
 	row_begin(&r);
 	fx_close(&r.f);
 	pid = fork();
@@ -307,6 +327,7 @@ static void a_machine_that_went_down_is_told_at_the_next_start_only(void **state
 	assert_int_equal(status, 0);
 	fx_open(&r.f); /* a kill is none */
 	assert_true(log_said(0, r.subject, "without a clean stop"));
+	assert_int_equal(exposed("warpdrive_cache_unclean_starts_total"), before);
 	fx_close(&r.f);
 	pid = fork();
 	assert_true(pid >= 0);
@@ -320,12 +341,13 @@ static void a_machine_that_went_down_is_told_at_the_next_start_only(void **state
 	for (int round = 0; round < 2; round++) {
 		fx_open(&r.f);
 		assert_true(log_said(1, r.subject, "without a clean stop"));
+		assert_int_equal(exposed("warpdrive_cache_unclean_starts_total"), before + 1);
 		fx_close(&r.f);
 	}
 	fx_open(&r.f);
 	o = get(&r.f, 1, SMALL);
 	assert_int_equal(object_verify(o, 2), 0);
-	assert_int_equal(stats_of(&r.f).checked_blocks, 1);
+	assert_int_equal(shown(&r, "warpdrive_cache_checked_blocks_total"), 1);
 	assert_true(block_is_right(o, 1, 2));
 	object_unref(o);
 	row_end(&r);
@@ -335,7 +357,6 @@ static void a_machine_that_went_down_is_told_at_the_next_start_only(void **state
 static void metadata_that_cannot_be_committed_is_told_once_and_when_it_can(void **state)
 {
 	char subject[80], value[4] = "";
-	struct meta_stats st;
 	struct row r;
 	size_t len;
 
@@ -348,8 +369,8 @@ static void metadata_that_cannot_be_committed_is_told_once_and_when_it_can(void 
 	}
 	assert_true(log_said(1, subject, "commit: Input/output error"));
 	assert_true(log_said(0, subject, "commits work again"));
-	meta_get_stats(r.f.meta, &st);
-	assert_true(st.is_failing && st.failed_commits >= 3);
+	assert_int_equal(shown(&r, "warpdrive_meta_is_failing"), 1);
+	assert_true(shown(&r, "warpdrive_meta_failed_commits_total") >= 3);
 	wd_fault_arm(NULL);
 	while (meta_flush(r.f.meta) < 0) /* the last of the failures may be under way */
 		;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The database's file is cut, or its disk dies, while it is mapped: an error, never a SIGBUS. */
+#include "agent/test/exposition.h"
 #include "agent/test/store_fixture.h"
 
 #include <sched.h>
@@ -134,6 +135,7 @@ static void a_file_cut_under_the_agent_is_an_error_and_memory_goes_on(void **sta
 	wait_until_it_works(m);
 	assert_true(log_said(1, subject, "its file was cut, or its disk is dead"));
 	assert_true(log_said(1, subject, "set aside as"));
+	assert_int_equal(exposed("warpdrive_meta_set_aside_total"), 1);
 	assert_true(log_said(1, subject, "was opened again"));
 	log_end();
 	assert_int_equal(count_aside(), 1);

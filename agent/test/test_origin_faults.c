@@ -20,6 +20,7 @@
 #include "agent/fetch.h"
 #include "agent/http_client.h"
 #include "agent/metrics.h"
+#include "agent/test/exposition.h"
 #include "agent/test/http_origin.h"
 #include "common/lock.h"
 
@@ -317,6 +318,12 @@ static int head_or_list(struct fixture *f, bool is_list, struct wd_err *err)
 
 enum request { GET, HEAD, LIST };
 
+/* Reads that failed for good. */
+static uint64_t exposed_failures(void)
+{
+	return exposed("warpdrive_agent_fetch_errors_total") + exposed("warpdrive_agent_stale_objects_total");
+}
+
 static void count_lines(const struct row *r, const char *log, const char *doing, const char *tries)
 {
 	char line[2048];
@@ -362,8 +369,8 @@ static void check_log(struct fixture *f, const struct row *r, enum request reque
 
 static void run_row(struct fixture *f, const struct row *r, enum kind kind, enum request request)
 {
-	uint64_t before = r->class < ORIGIN_FAULT_COUNT ? origin_stats.faults[r->class] : 0;
-	uint64_t failed = metric_values[METRIC_FETCH_ERRORS] + metric_values[METRIC_STALE_OBJECTS];
+	uint64_t before = r->class < ORIGIN_FAULT_COUNT ? exposed_faults(r->class) : 0;
+	uint64_t failed = exposed_failures();
 	struct wd_err err = WD_ERR_INIT;
 	int64_t start_ns;
 	int rc;
@@ -382,10 +389,9 @@ static void run_row(struct fixture *f, const struct row *r, enum kind kind, enum
 	if (wd_now_ns() - start_ns < r->least_ms * 1000000LL)
 		fail_row("%s: tried again before the server wanted it", r->name);
 	check_log(f, r, request, &err);
-	if (r->class < ORIGIN_FAULT_COUNT && origin_stats.faults[r->class] == before)
+	if (r->class < ORIGIN_FAULT_COUNT && exposed_faults(r->class) == before)
 		fail_row("%s: not counted in its class", r->name);
-	if (request == GET && r->rc < 0 &&
-		metric_values[METRIC_FETCH_ERRORS] + metric_values[METRIC_STALE_OBJECTS] != failed + 1)
+	if (request == GET && r->rc < 0 && exposed_failures() != failed + 1)
 		fail_row("%s: not counted as failed", r->name);
 	/* the fault ends; another version is there, so that the origin is asked */
 	http_origin_heal(f->server);
@@ -577,13 +583,13 @@ static void host_that_is_not_there_is_waited_for_until_the_deadline(void **state
 	f->settings.request_deadline = SHORT_MS;
 	for (int i = 0; i < 2; i++) {
 		const struct row *r = i ? &connect : &dns;
-		uint64_t before = origin_stats.faults[r->class];
+		uint64_t before = exposed_faults(r->class);
 
 		snprintf(url, sizeof(url), "http://127.0.0.1:%d/d", port);
 		row_open(f, HTTP, i ? url : "http://no-such-host.invalid/d");
 		assert_int_equal(read_from(f, 0), -EIO);
 		check_log(f, r, GET, NULL);
-		assert_true(origin_stats.faults[r->class] > before);
+		assert_true(exposed_faults(r->class) > before);
 		row_close(f);
 	}
 	close(fd);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Certificates, made here: one that is right, and those that end a request at once with a remedy. */
+#include "agent/test/exposition.h"
 #include "agent/test/origin_fixture.h"
 
 #include <openssl/pem.h>
@@ -161,7 +162,7 @@ static void bad_certificates_end_a_request_at_once_with_a_remedy(void **state)
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		uint64_t before = origin_stats.faults[ORIGIN_FAULT_TLS];
+		uint64_t before = exposed_faults(ORIGIN_FAULT_TLS);
 		struct wd_err err = WD_ERR_INIT;
 		unsigned n;
 
@@ -172,7 +173,7 @@ static void bad_certificates_end_a_request_at_once_with_a_remedy(void **state)
 		assert_says(err, "/d/f'");
 		assert_says(err, "after 1 try");
 		assert_int_equal(n, 1);
-		assert_int_equal(origin_stats.faults[ORIGIN_FAULT_TLS], before + 1);
+		assert_int_equal(exposed_faults(ORIGIN_FAULT_TLS), before + 1);
 	}
 }
 

@@ -230,6 +230,28 @@ static void no_stamp_goes_down(void **state)
 	wd_fault_arm(NULL);
 }
 
+#ifdef WD_FAULTS
+
+/* Between "there is no such child" and "this directory was just listed" the listing may have ended. */
+static void name_that_a_listing_brings_between_two_looks_is_there(void **state)
+{
+	struct setup *s = *state;
+	struct wd_err err = WD_ERR_INIT;
+	struct node node;
+	uint32_t left_ms;
+	unsigned listed;
+
+	wd_fault_arm("tree.between-looks=1");
+	assert_int_equal(tree_lookup(s->ds, TREE_ROOT, "a", FOREVER, false, &node, &left_ms, &err), -EAGAIN);
+	wd_fault_arm(NULL);
+	listed = http_origin_requests(s->server);
+	assert_int_equal(lookup(s, "a", FOREVER), 0);
+	assert_int_equal(lookup(s, "b", FOREVER), -ENOENT);
+	assert_int_equal(http_origin_requests(s->server), listed); /* the listing knew both */
+}
+
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -238,6 +260,9 @@ int main(void)
 		TEST(late_no_does_not_remove_what_a_listing_has_seen_since),
 		TEST(listing_that_fails_in_the_middle_removes_nothing),
 		TEST(no_stamp_goes_down),
+#ifdef WD_FAULTS
+		TEST(name_that_a_listing_brings_between_two_looks_is_there),
+#endif
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
