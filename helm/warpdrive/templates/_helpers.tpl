@@ -66,7 +66,6 @@ imagePullSecrets:
 {{- define "warpdrive.nodePod" -}}
 {{ include "warpdrive.pod" . }}
 automountServiceAccountToken: false
-priorityClassName: system-node-critical
 hostNetwork: {{ .Values.hostNetwork }}
 dnsPolicy: {{ .Values.hostNetwork | ternary "ClusterFirstWithHostNet" "ClusterFirst" }}
 nodeSelector:
