@@ -19,6 +19,7 @@
 
 #define ACCOUNT "/var/run/secrets/kubernetes.io/serviceaccount/"
 #define ANSWER_MAX (3u << 20) /* bytes; etcd takes objects of 1.5 MiB */
+#define ANSWER_FIRST 16384 /* most objects are smaller */
 #define TOKEN_MAX 16384
 #define CONNECT_MS 10000
 #define ANSWER_MS 30000 /* for all of it, however far the deadline is */
@@ -45,16 +46,35 @@ void kube_defaults(struct kube *k)
 struct answer {
 	struct arena *arena;
 	char *data;
-	size_t len;
+	size_t len, cap;
 };
+
+static bool make_room(struct answer *a, size_t n)
+{
+	size_t cap = a->cap ? a->cap : ANSWER_FIRST;
+	char *data;
+
+	if (n > ANSWER_MAX - a->len)
+		return false;
+	while (cap - a->len < n)
+		cap *= 2;
+	if (cap == a->cap)
+		return true;
+	data = arena_alloc(a->arena, cap);
+	if (!data)
+		return false;
+	if (a->len)
+		memcpy(data, a->data, a->len);
+	a->data = data;
+	a->cap = cap;
+	return true;
+}
 
 static size_t on_body(char *data, size_t size, size_t n, void *arg)
 {
 	struct answer *a = arg;
 
-	if (!a->data)
-		a->data = arena_alloc(a->arena, ANSWER_MAX);
-	if (!a->data || n > ANSWER_MAX - a->len)
+	if (!make_room(a, n))
 		return 0;
 	memcpy(a->data + a->len, data, n);
 	a->len += n;

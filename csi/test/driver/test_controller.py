@@ -206,6 +206,11 @@ class ControllerTest(unittest.TestCase):
             self.assertEqual(got[0], code, got)
             self.assertIn(says, got[1])
 
+    def test_large_claim_is_read_whole(self):
+        self.make_claim({"large": "x" * 1000000, "warpdrive.io/path": "y"})
+        volume = self.create("v-large", {"url": "s3://b", "allowedUrls": "s3://b/*"})
+        self.assertEqual(volume.volume_context["url"], "s3://b/y")
+
     def test_claim_that_was_made_anew_is_another_one(self):
         self.make_claim(uid="f" + UID[1:])
         self.assertEqual(self.refuse("pvc-" + UID, {"url": "s3://b"})[0], CODE.ABORTED)
