@@ -37,6 +37,7 @@
 #include "agent/status.h"
 #include "common/hold.h"
 #include "common/log.h"
+#include "common/options.h"
 
 #define JOB_QUEUE 8192
 #define CONTROL_THREADS 8
@@ -288,15 +289,6 @@ static void agent_close(struct agent *a)
 	origin_policy_free(a->policy);
 }
 
-static void tell_ready(int fd)
-{
-	if (fd < 0)
-		return;
-	if (write(fd, "1", 1) < 0)
-		wd_warn("ready-fd %d: %s", fd, strerror(errno));
-	close(fd);
-}
-
 int agent_run(const struct agent_options *options, struct wd_err *err)
 {
 	struct agent a = {
@@ -314,7 +306,7 @@ int agent_run(const struct agent_options *options, struct wd_err *err)
 	if (rc == 0) {
 		wd_info("warpdrive-agent " WD_VERSION " ready on '%s', cache in '%s'",
 			options->settings->run_dir, options->settings->cache_dir);
-		tell_ready(options->ready_fd);
+		wd_tell_ready(options->ready_fd);
 		hub_run(a.hub);
 		pthread_cancel(signals);
 		pthread_join(signals, NULL);

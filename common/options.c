@@ -11,8 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/config.h"
+#include "common/log.h"
 
 #define OPTIONS_MAX 32
 #define HELP_COLUMN 22
@@ -129,4 +131,13 @@ int wd_options_parse(const struct wd_command *c, int argc, char **argv, void *va
 		return 2;
 	}
 	return -1;
+}
+
+void wd_tell_ready(int fd)
+{
+	if (fd < 0)
+		return;
+	if (write(fd, "1", 1) < 0)
+		wd_warn("tell descriptor %d of being ready: %s", fd, strerror(errno));
+	close(fd);
 }

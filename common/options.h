@@ -42,4 +42,7 @@ struct wd_command {
  * stderr. Arguments that are no options are mistakes. */
 int wd_options_parse(const struct wd_command *c, int argc, char **argv, void *values);
 
+/* What --ready-fd is for: tells who started this program that it serves, and closes fd. Nothing when fd < 0. */
+void wd_tell_ready(int fd);
+
 #endif

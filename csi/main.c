@@ -102,15 +102,6 @@ static size_t collect(const struct options *o, struct rpc_method *out)
 	return n;
 }
 
-static void tell_ready(int fd)
-{
-	if (fd < 0)
-		return;
-	if (write(fd, "1", 1) < 0)
-		wd_warn("tell descriptor %d of being ready: %s", fd, strerror(errno));
-	close(fd);
-}
-
 static void stop_serving(void *server)
 {
 	rpc_stop(server, GRACE_MS);
@@ -127,7 +118,7 @@ static int serve(const struct options *o, struct driver *d, struct wd_err *err)
 	rc = rpc_start(o->endpoint, methods, collect(o, methods), d, &server, err);
 	if (rc == 0) {
 		wd_info("warpdrive-csi " WD_VERSION " serves '%s' on node '%s'", o->endpoint, o->node_id);
-		tell_ready(o->ready_fd);
+		wd_tell_ready(o->ready_fd);
 		rc = holder_run(o->is_node ? o->run_dir : NULL, stop_serving, server, err);
 	}
 	free(methods);

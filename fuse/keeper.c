@@ -211,11 +211,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	wd_info("keeper %s listens in '%s'", WD_VERSION, k->run_dir);
-	if (k->ready_fd >= 0) {
-		if (write(k->ready_fd, "1", 1) < 0)
-			wd_warn("tell descriptor %d of being ready: %s", k->ready_fd, strerror(errno));
-		close(k->ready_fd);
-	}
+	wd_tell_ready(k->ready_fd);
 	k->sweep_at_ns = 1;
 	agent_connect(k, NULL); /* it may hold mounts of an earlier keeper */
 	keeper_round(k, 0);

@@ -36,6 +36,7 @@
 #include "common/hold_client.h"
 #include "common/lock.h"
 #include "common/log.h"
+#include "common/options.h"
 #include "common/proto.h"
 #include "warm-job/ctl.h"
 #include "warm-job/ctl_daemons.h"
@@ -522,12 +523,9 @@ static enum ctl_exit run(int ready_fd)
 	s.is_wanted = ready_fd < 0; /* else somebody is about to ask, and wants to be told of failures */
 	for (int i = 0; i < DAEMONS; i++)
 		s.is_wanted |= find_running(&s.daemons[i]);
-	if (ready_fd >= 0) {
+	if (ready_fd >= 0)
 		s.expect_until_ns = wd_now_ns() + EXPECT_NS;
-		if (write(ready_fd, "1", 1) < 0)
-			wd_warn("tell descriptor %d of being ready: %s", ready_fd, strerror(errno));
-		close(ready_fd);
-	}
+	wd_tell_ready(ready_fd);
 	while (!settle())
 		wait_for_events();
 	/* the file stays when daemons go on without us: it tells the next `mount` whose they are */
