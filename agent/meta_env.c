@@ -78,15 +78,13 @@ static void bury(void *p)
 		graves[i] = p;
 }
 
-#define DEATHS_MAX 3 /* of pages that cannot be read; then the file is given up */
-
 static void die(struct meta_env *e, const struct meta_call *c, enum guard_why why)
 {
 	if (atomic_exchange(&e->is_dead, true))
 		return;
 	atomic_store(&e->died_ms, meta_unix_ms());
 	bury(e->env);
-	if (why == GUARD_GARBAGE || atomic_fetch_add(&e->deaths, 1) + 1 >= DEATHS_MAX)
+	if (why == GUARD_GARBAGE || atomic_fetch_add(&e->deaths, 1) + 1 >= META_DEATHS_MAX)
 		atomic_store(&e->is_garbage, true);
 	if (c->path)
 		return; /* it is said when it is set aside */

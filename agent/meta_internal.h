@@ -55,6 +55,8 @@ struct meta_batch {
 
 #define DAMAGE_TOLD_MAX 16 /* then it is silent: the database is to be replaced */
 
+#define META_DEATHS_MAX 3 /* of pages that cannot be read; then the file is given up */
+
 struct meta_env {
 	const char *dir; /* of the cache, for messages; borrowed */
 	MDB_env *env;

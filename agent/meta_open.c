@@ -309,8 +309,8 @@ static int open_all(struct meta *m, const char *dir, const char *journal_dir, si
 		return rc;
 	m->has_other_format = meta_env_has_other(dir);
 	rc = load_state(m, journal_dir);
-	if (rc < 0 && atomic_load(&m->env.is_dead)) {
-		/* it could be opened, and is of no use all the same */
+	/* it could be opened, and is of no use all the same: after META_DEATHS_MAX times it is set aside */
+	for (int i = 0; rc < 0 && atomic_load(&m->env.is_dead) && i < META_DEATHS_MAX; i++) {
 		rc = meta_env_revive(&m->env, dir, err);
 		if (rc < 0)
 			return rc;

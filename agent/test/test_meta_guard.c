@@ -259,6 +259,30 @@ static void garbage_in_the_lock_file_harms_nobody(void **state)
 	assert_int_equal(count_aside(), 0);
 }
 
+/* What can be opened but not read: the start goes on, with the same file, and in the end with another. */
+static void a_start_outlives_pages_that_cannot_be_read(void **state)
+{
+	static const char *const faults[] = {"meta.page=@2", "meta.page=@2,meta.page=@4",
+		"meta.page=@2,meta.page=@4,meta.page=@6"};
+	uint32_t value;
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct meta *m = open_full();
+
+		meta_close(m);
+		wd_fault_arm(faults[i]);
+		m = open_meta();
+		wd_fault_arm(NULL);
+		assert_int_equal(count_aside(), i == 2);
+		assert_int_equal(get_value(m, 1, &value), i == 2 ? -ENOENT : 0);
+		put(m, 12345, 77);
+		assert_int_equal(meta_flush(m), 0);
+		meta_close(m);
+		remove_tree(AT_FDCWD, dir);
+		assert_int_equal(mkdir(dir, 0700), 0);
+	}
+}
+
 static void pages_overwritten_at_random_never_crash(void **state)
 {
 	unsigned seed = 7;
@@ -330,6 +354,7 @@ int main(void)
 		TEST(many_readers_of_a_cut_file_all_get_an_answer),
 		TEST(a_commit_into_a_cut_file_fails_and_is_tried_again),
 		TEST(garbage_in_the_lock_file_harms_nobody),
+		TEST(a_start_outlives_pages_that_cannot_be_read),
 		TEST(pages_overwritten_at_random_never_crash),
 		TEST(a_fault_that_is_nobodys_ends_the_process_as_ever),
 	};
