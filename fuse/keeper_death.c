@@ -63,7 +63,8 @@ void mount_give_up(struct keeper *k, struct mount *m)
 	m->restart_at_ns = 0;
 	if (kernel_abort(m->major, m->minor, &err) < 0) {
 		wd_error("no FUSE server for '%s' can be brought up, and %s", m->target, err.msg);
-		m->restart_at_ns = wd_now_ns() + RESTART_MAX_NS;
+		if (m->pid == 0) /* one that does not get ready is the watchdog's to end */
+			m->restart_at_ns = wd_now_ns() + RESTART_MAX_NS;
 		m->down_since_ns = wd_now_ns();
 		return;
 	}
