@@ -39,7 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		require(strncmp(place, o->url, strlen(o->url)) == 0);
 	if (mount_options_identity(o, identity, sizeof(identity)) == 0)
 		require(!o->secret_key || strlen(o->secret_key) < 8 ||
-			!strstr(identity, o->secret_key) ||
+			!strstr(identity, o->secret_key) || o->identity || o->source ||
 			(o->access_key && strstr(o->access_key, o->secret_key)));
 	mount_options_free(o);
 	return 0;

@@ -186,6 +186,13 @@ static void new_credentials_reach_every_holder(void **state)
 	assert_int_equal(ask_renew(target, "newer", &err), 0);
 	assert_true(other_step(&o));
 	expect_description(&o, "kept newer");
+	/* two before the first deposit is answered: none is lost */
+	assert_int_equal(ask_renew(target, "third", &err), 0);
+	assert_int_equal(ask_renew(target, "fourth", &err), 0);
+	assert_true(other_step(&o));
+	expect_description(&o, "kept third");
+	assert_true(other_step(&o));
+	expect_description(&o, "kept fourth");
 	kill_container();
 	fake_stop();
 	while (other_step(&o))
@@ -198,7 +205,7 @@ static void new_credentials_reach_every_holder(void **state)
 		assert_true(other_step(&o));
 	assert_reads_right(complete);
 	wd_lock(&fake.lock);
-	assert_string_equal(fake.description, "kept newer");
+	assert_string_equal(fake.description, "kept fourth");
 	wd_unlock(&fake.lock);
 	do_umount();
 	while (o.ended == 0)
