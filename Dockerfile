@@ -17,7 +17,12 @@ FROM --platform=${BUILDPLATFORM} ${BUILD_BASE} AS build
 ARG TARGETARCH
 COPY images/toolchain images/collect /images/
 RUN /images/toolchain install "${TARGETARCH}"
-COPY . /src
+COPY CMakeLists.txt /src/
+COPY common /src/common
+COPY agent /src/agent
+COPY fuse /src/fuse
+COPY csi /src/csi
+COPY warm-job /src/warm-job
 RUN /images/toolchain build "${TARGETARCH}" /src /build
 RUN /images/collect /build/bin /image/keeper warpdrive-keeper warpdrive-fuse && \
 	/images/collect /build/bin /image/agent warpdrive-agent warpdrive-fuse warpdrive-ctl && \
@@ -47,3 +52,16 @@ FROM ${BASE} AS warpdrive-ctl
 COPY --from=build /image/ctl /
 USER 65532:65532
 ENTRYPOINT ["/usr/bin/warpdrive-ctl"]
+
+# Not for users: origin, readers and checks of the end-to-end cases in e2e/kube.
+FROM build AS build-e2e
+ARG TARGETARCH
+COPY e2e/CMakeLists.txt /src/e2e/
+COPY e2e/tools /src/e2e/tools
+RUN /images/toolchain tools "${TARGETARCH}" /src /build && \
+	/images/collect /build/bin /image/e2e e2e-make-tree e2e-check-tree e2e-watch-tree e2e-toxic-origin
+
+FROM ${BASE} AS warpdrive-e2e
+COPY --from=build-e2e /image/e2e /
+USER 65532:65532
+ENTRYPOINT ["/usr/bin/e2e-check-tree"]

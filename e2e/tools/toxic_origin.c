@@ -2,10 +2,10 @@
 /*
  * A web server that misbehaves on demand: files below a directory, with ranges and ETags, and faults.
  *
- *	e2e-toxic-origin --root DIR --ready FILE [--seed N]
+ *	e2e-toxic-origin --root DIR --ready FILE [--seed N] [--port N]
  *
- * It listens on a free port of 127.0.0.1 and writes the port into FILE. It is told what to do by requests
- * (the answer lists what was injected so far, one "name count" a line):
+ * It listens on a free port of 127.0.0.1, or with --port on that one of every address, and writes the port into
+ * FILE. It is told what to do by requests (the answer lists what was injected so far, one "name count" a line):
  *
  *	GET /.toxic?rate=N	N of 1000 requests meet a fault, chosen at random
  *	GET /.toxic?status=N	every request is answered with this status; 0: no longer
@@ -63,6 +63,7 @@ static const char *const fault_names[FAULT_COUNT] = {"none", "500", "503", "retr
 
 static const char *root;
 static unsigned short port;
+static uint32_t address = INADDR_LOOPBACK;
 static _Atomic unsigned rate, status_for_all, injected[FAULT_COUNT];
 static _Atomic uint64_t random_state;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -336,7 +337,7 @@ static void start(int fd)
 static int start_listening(void)
 {
 	struct sockaddr_in at = {.sin_family = AF_INET,
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+		.sin_addr.s_addr = htonl(address),
 		.sin_port = htons(port)};
 	socklen_t len = sizeof(at);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
@@ -380,7 +381,8 @@ static void accept_for_ever(void)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"root", required_argument, NULL, 'r'},
-		{"ready", required_argument, NULL, 'y'}, {"seed", required_argument, NULL, 's'}, {0}};
+		{"ready", required_argument, NULL, 'y'}, {"seed", required_argument, NULL, 's'},
+		{"port", required_argument, NULL, 'p'}, {0}};
 	const char *ready = NULL;
 	char temporary[PATH_MAX];
 	FILE *out;
@@ -393,11 +395,14 @@ int main(int argc, char **argv)
 			ready = optarg;
 		else if (c == 's')
 			random_state = strtoull(optarg, NULL, 10);
-		else
+		else if (c == 'p') {
+			port = (unsigned short)strtoul(optarg, NULL, 10);
+			address = INADDR_ANY;
+		} else
 			return 2;
 	}
 	if (!root || !ready || optind != argc) {
-		fprintf(stderr, "usage: e2e-toxic-origin --root DIR --ready FILE [--seed N]\n");
+		fprintf(stderr, "usage: e2e-toxic-origin --root DIR --ready FILE [--seed N] [--port N]\n");
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
