@@ -34,7 +34,8 @@ tidy() {
 	local status=$?
 	trap - EXIT
 	if [ "$status" != 0 ] && [ "$status" != 77 ]; then
-		k get pods,pvc,events --sort-by=.metadata.creationTimestamp 2>&1 | tail -n 30 || true
+		k get pods,pvc 2>&1 || true
+		k get events --sort-by=.lastTimestamp 2>&1 | tail -n 15 || true
 		w get pods 2>&1 || true
 		for part in keeper agent csi; do
 			w logs "daemonset/warpdrive-$part" --tail=12 -c "$part" 2>&1 | cut -c1-400 || true
@@ -125,7 +126,7 @@ succeeds() {
 	k wait --for=jsonpath='{.status.containerStatuses[0].state.terminated}' --timeout="${2:-180s}" "pod/$1" >/dev/null ||
 		{ k describe "pod/$1" | tail -n 12 && fail "pod '$1' did not end"; }
 	[ "$(k get "pod/$1" -o 'jsonpath={.status.containerStatuses[0].state.terminated.exitCode}')" = 0 ] ||
-		{ k logs "$1" | tail -n 20 && fail "pod '$1' failed"; }
+		{ k logs "$1" | tail -n 20; k describe "pod/$1" | grep -A 6 'State:'; fail "pod '$1' failed"; }
 	note "$(k logs "$1" | tail -n 1)"
 }
 
