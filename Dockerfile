@@ -30,25 +30,25 @@ RUN /images/collect /build/bin /image/keeper warpdrive-keeper warpdrive-fuse && 
 	/images/collect /build/bin /image/ctl warpdrive-ctl
 
 # The only privileged one. Root: it mounts, and starts servers under another uid.
-FROM ${BASE} AS warpdrive-keeper
+FROM --platform=${TARGETPLATFORM} ${BASE} AS warpdrive-keeper
 COPY --from=build /image/keeper /
 ENTRYPOINT ["/usr/bin/warpdrive-keeper"]
 CMD ["--run-dir", "/run/warpdrive"]
 
 # On the network, without privileges. It brings the servers' program, which it hands to the keeper.
-FROM ${BASE} AS warpdrive-agent
+FROM --platform=${TARGETPLATFORM} ${BASE} AS warpdrive-agent
 COPY --from=build /image/agent /
 USER 65532:65532
 ENTRYPOINT ["/usr/bin/warpdrive-agent"]
 
-FROM ${BASE} AS warpdrive-csi
+FROM --platform=${TARGETPLATFORM} ${BASE} AS warpdrive-csi
 COPY --from=build /image/csi /
 USER 65532:65532
 ENTRYPOINT ["/usr/bin/warpdrive-csi"]
 CMD ["--endpoint", "unix:///csi/csi.sock"]
 
 # For init containers and Jobs that warm a dataset.
-FROM ${BASE} AS warpdrive-ctl
+FROM --platform=${TARGETPLATFORM} ${BASE} AS warpdrive-ctl
 COPY --from=build /image/ctl /
 USER 65532:65532
 ENTRYPOINT ["/usr/bin/warpdrive-ctl"]
@@ -61,7 +61,7 @@ COPY e2e/tools /src/e2e/tools
 RUN /images/toolchain tools "${TARGETARCH}" /src /build && \
 	/images/collect /build/bin /image/e2e e2e-make-tree e2e-check-tree e2e-watch-tree e2e-toxic-origin
 
-FROM ${BASE} AS warpdrive-e2e
+FROM --platform=${TARGETPLATFORM} ${BASE} AS warpdrive-e2e
 COPY --from=build-e2e /image/e2e /
 USER 65532:65532
 ENTRYPOINT ["/usr/bin/e2e-check-tree"]

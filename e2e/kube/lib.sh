@@ -135,13 +135,14 @@ runs() {
 		{ k describe "pod/$1" | tail -n 12 && fail "pod '$1' does not run"; }
 }
 
-# event_says OBJECT PATTERN [TIMEOUT_S]: an event of the object matches; it is shown
+# event_says OBJECT PATTERN [TIMEOUT_S]: an event of this pod or claim matches; it is shown
 event_says() {
-	local until=$((SECONDS + ${3:-90})) text
-	while ! text=$(k get events --field-selector "involvedObject.name=$1" -o 'jsonpath={range .items[*]}{.reason}: {.message}{"\n"}{end}' |
-		grep -E -m 1 -- "$2"); do
+	local until=$((SECONDS + ${3:-90})) text uid
+	uid=$(k get pods,pvc -o "jsonpath={.items[?(@.metadata.name==\"$1\")].metadata.uid}")
+	while ! text=$(k get events --field-selector "involvedObject.uid=$uid" \
+		-o 'jsonpath={range .items[*]}{.reason}: {.message}{"\n"}{end}' | grep -E -m 1 -- "$2"); do
 		[ "$SECONDS" -lt "$until" ] || {
-			k get events --field-selector "involvedObject.name=$1"
+			k get events --field-selector "involvedObject.uid=$uid"
 			fail "no event of '$1' says '$2'"
 		}
 		sleep 1 # events have no other way of being waited for by pattern
@@ -160,9 +161,12 @@ part() {
 # parts_ready: every pod of the driver is there and ready
 parts_ready() {
 	local name
-	for name in keeper agent csi; do
+	for name in agent csi; do
 		w rollout status "daemonset/warpdrive-$name" --timeout=180s >/dev/null || fail "daemonset $name is not ready"
 	done
+	# OnDelete has no roll-out
+	w wait --for=condition=Ready --timeout=180s pod -l app.kubernetes.io/component=keeper >/dev/null ||
+		fail "daemonset keeper is not ready"
 }
 
 # delete_parts NODE PART...: deletes their pods there at once, and waits for others that are ready
