@@ -27,6 +27,7 @@
 #define ABI_DIRECT_IO_ALLOW_MMAP (1ULL << 36)
 #define ABI_PASSTHROUGH (1ULL << 37)
 #define ABI_HAS_RESEND (1ULL << 39)
+#define ABI_ALLOW_IDMAP (1ULL << 40)
 
 #define ABI_OP_FORGET 2
 #define ABI_OP_OPEN 14

@@ -8,7 +8,8 @@
  * buffer has room for the largest write. max_background is far above libfuse's 12, because readers
  * of absent data hold their requests for as long as the origin takes and must not stop the others.
  * The kernel keeps pages across opens and never drops them on its own (EXPLICIT_INVAL_DATA): a node
- * id stands for one version of an object.
+ * id stands for one version of an object. Mounts may be idmapped (pods with hostUsers: false): the kernel
+ * checks permissions (default_permissions), and servers do not look at who asks.
  */
 #include "fuse/keeper_init.h"
 
@@ -29,7 +30,7 @@ static uint64_t wanted_flags(uint32_t mount_flags)
 	uint64_t want = ABI_ASYNC_READ | ABI_BIG_WRITES | ABI_DO_READDIRPLUS |
 			ABI_READDIRPLUS_AUTO | ABI_PARALLEL_DIROPS | ABI_MAX_PAGES |
 			ABI_CACHE_SYMLINKS | ABI_EXPLICIT_INVAL_DATA | ABI_INIT_EXT |
-			ABI_DIRECT_IO_ALLOW_MMAP | ABI_HAS_RESEND;
+			ABI_DIRECT_IO_ALLOW_MMAP | ABI_HAS_RESEND | ABI_ALLOW_IDMAP;
 
 	if (!(mount_flags & WD_MOUNT_NO_PASSTHROUGH))
 		want |= ABI_PASSTHROUGH;

@@ -73,6 +73,7 @@ static void a_new_kernel_grants_everything_that_is_wanted(void **state)
 	assert_int_equal(reply.minor, 40);
 	assert_true(granted(&info) & ABI_PASSTHROUGH);
 	assert_true(granted(&info) & ABI_EXPLICIT_INVAL_DATA);
+	assert_true(granted(&info) & ABI_ALLOW_IDMAP);
 	/* AUTO_INVAL_DATA, WRITEBACK_CACHE, NO_OPENDIR_SUPPORT, EXPORT_SUPPORT */
 	assert_false(granted(&info) & (1ULL << 12 | 1ULL << 16 | 1ULL << 24 | 1ULL << 4));
 }
