@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/cache_metrics.h"
 #include "agent/metrics.h"
 #include "agent/origin.h"
 
@@ -35,6 +36,21 @@ static inline uint64_t exposed(const char *name)
 
 	metrics_print(out);
 	origin_print_metrics(out);
+	fclose(out);
+	value = exposed_in(text, name);
+	free(text);
+	return value;
+}
+
+/* ... of cache and metadata. */
+static inline uint64_t exposed_of_cache(struct store *store, struct meta *meta, const char *name)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	uint64_t value;
+
+	cache_print_metrics(store, meta, out);
 	fclose(out);
 	value = exposed_in(text, name);
 	free(text);

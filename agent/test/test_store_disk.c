@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The disk under the cache fills up, becomes read-only, gives errors, or the directory vanishes: on small
- * file systems of the test's own, in a mount namespace of its own.
+ * file systems of the test's own, in a mount namespace of its own. What is counted is looked up in the metrics.
  */
 #include "agent/test/store_fixture.h"
 
+#include <linux/loop.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 
 #include "agent/store_internal.h"
+#include "agent/test/exposition.h"
 #include "agent/test/log_capture.h"
 
-/* Runs fn on a fresh tmpfs of that size, in a process of its own, so that the mount goes with it. */
-static void on_small_disk(const char *options, void (*fn)(struct fixture *f))
+typedef bool (*mount_fn)(const char *dir, const char *options);
+
+/* Runs fn on a fresh file system, in a process of its own, so that the mount goes with it. */
+static void on_disk(mount_fn mount_it, const char *options, void (*fn)(struct fixture *f))
 {
 	struct fixture f = {.config = {.limit_bytes = 1024 * MIB, .probe_interval_ms = 20}};
 	int status;
@@ -26,8 +31,7 @@ static void on_small_disk(const char *options, void (*fn)(struct fixture *f))
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		if (unshare(CLONE_NEWNS) < 0 ||
-			mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-			mount("small", f.dir, "tmpfs", 0, options) < 0)
+			mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || !mount_it(f.dir, options))
 			_exit(77);
 		fx_open(&f);
 		fn(&f);
@@ -44,6 +48,16 @@ static void on_small_disk(const char *options, void (*fn)(struct fixture *f))
 	log_end();
 }
 
+static bool mount_tmpfs(const char *dir, const char *options)
+{
+	return mount("small", dir, "tmpfs", 0, options) == 0;
+}
+
+static void on_small_disk(const char *options, void (*fn)(struct fixture *f))
+{
+	on_disk(mount_tmpfs, options, fn);
+}
+
 /* In the child a failed assertion must end it. */
 #define must(claim)                                                                                \
 	do {                                                                                       \
@@ -52,6 +66,17 @@ static void on_small_disk(const char *options, void (*fn)(struct fixture *f))
 			_exit(1);                                                                  \
 		}                                                                                  \
 	} while (0)
+
+static uint64_t shown(struct fixture *f, const char *name)
+{
+	uint64_t value = exposed_of_cache(f->store, f->meta, name);
+
+	must(value != UINT64_MAX);
+	return value;
+}
+
+#define io_errors(f) shown(f, "warpdrive_cache_io_errors_total")
+#define is_broken(f) (shown(f, "warpdrive_cache_is_broken") == 1)
 
 static bool is_said(struct fixture *f, unsigned times, const char *what)
 {
@@ -63,7 +88,7 @@ static bool is_said(struct fixture *f, unsigned times, const char *what)
 
 static void wait_until_it_works(struct fixture *f)
 {
-	while (stats_of(f).is_broken)
+	while (is_broken(f))
 		sched_yield(); /* ctest's time-out guards */
 }
 
@@ -89,13 +114,13 @@ static void fill_up(struct fixture *f)
 		n++;
 	must(rc == -ENOSPC);
 	must(n > 0 && !object_has_block(o, n));
-	must(!stats_of(f).is_broken);
-	must(stats_of(f).io_errors > 0);
+	must(!is_broken(f));
+	must(io_errors(f) > 0);
 	must(is_said(f, 1, "No space left on device; the oldest of the cache makes room"));
 	for (uint32_t i = 0; i < n; i++)
 		must(object_verify(o, i) == 0 && block_is_right(o, 1, i));
 	/* the disk said full: some room is made, and the cache goes on */
-	while (stats_of(f).evicted_objects == 0)
+	while (shown(f, "warpdrive_cache_evicted_objects_total") == 0)
 		sched_yield();
 	must(!is_cached(f, 2, 4 * BLOCK));
 	must(write_block(o, 1, n) == 0 && block_is_right(o, 1, n));
@@ -107,7 +132,7 @@ static void fill_up(struct fixture *f)
 		must(rc == 0 || rc == -ENOSPC);
 		again += rc < 0;
 	}
-	must(stats_of(f).io_errors >= 4);
+	must(io_errors(f) >= 4);
 	must(is_said(f, 1, "No space left on device"));
 	object_unref(other);
 	object_unref(o);
@@ -122,7 +147,6 @@ static void fill_under_metadata(struct fixture *f)
 {
 	static char value[META_VALUE_MAX], big[65536];
 	char subject[80], path[80];
-	struct meta_stats st;
 	size_t len;
 	int fd;
 
@@ -138,8 +162,7 @@ static void fill_under_metadata(struct fixture *f)
 	for (int again = 0; again < 3; again++)
 		must(meta_flush(f->meta) == -ENOSPC);
 	must(log_said(1, subject, "commit: No space left on device; going on in memory"));
-	meta_get_stats(f->meta, &st);
-	must(st.is_failing && st.failed_commits >= 3);
+	must(shown(f, "warpdrive_meta_is_failing") == 1 && shown(f, "warpdrive_meta_failed_commits_total") >= 3);
 	for (uint32_t i = 0; i < 1000; i++)
 		must(meta_get(f->meta, META_PROOFS, &i, sizeof(i), value, sizeof(value), &len) == 0);
 	must(unlink(path) == 0 && close(fd) == 0);
@@ -147,6 +170,7 @@ static void fill_under_metadata(struct fixture *f)
 		;
 	must(log_said(1, subject, "commit: No space left on device"));
 	must(log_said(1, subject, "commits work again"));
+	must(shown(f, "warpdrive_meta_is_failing") == 0);
 }
 
 static void metadata_on_a_full_disk_go_on_in_memory(void **state)
@@ -162,9 +186,9 @@ static void run_out_of_inodes(struct fixture *f)
 	while ((rc = add_object(f, n, 1000)) == 0)
 		n++;
 	must(rc == -ENOSPC);
-	must(!stats_of(f).is_broken);
+	must(!is_broken(f));
 	must(is_said(f, 1, "No space left on device"));
-	while (stats_of(f).evicted_objects == 0)
+	while (shown(f, "warpdrive_cache_evicted_objects_total") == 0)
 		sched_yield();
 	for (unsigned i = 1; i < n; i++) {
 		struct object *o = get(f, i, 1000); /* from here on it is not evicted */
@@ -193,14 +217,14 @@ static void remount_read_only(struct fixture *f)
 	rc = put_all(o, 3);
 	must(rc == -EROFS);
 	must(!object_is_complete(o));
-	must(stats_of(f).is_broken);
+	must(is_broken(f));
 	must(admit(f, o, BLOCK) == -ENOSPC);
 	object_unref(o);
 	o = get(f, 3, 40 * BLOCK);
 	must(write_block(o, 3, 0) == -EROFS);
 	object_unref(o);
 	must(is_said(f, 1, "Read-only file system; nothing is admitted until the disk works again"));
-	must(stats_of(f).io_errors == 2);
+	must(io_errors(f) == 2);
 	for (unsigned n = 1; n <= 2; n++) {
 		o = get(f, n, n == 1 ? 3 * BLOCK : 40 * BLOCK);
 		must(object_is_complete(o) && block_is_right(o, n, 2));
@@ -242,9 +266,9 @@ static void remove_objects(struct fixture *f)
 	must(write_block(partial, 2, 8) == 0);
 	o = get(f, 3, BLOCK);
 	must(put_all(o, 3) == -ENOENT);
-	must(stats_of(f).io_errors > 0); /* broken, unless a probe was faster */
+	must(io_errors(f) > 0); /* broken, unless a probe was faster */
 	must(is_said(f, 1, "No such file or directory; nothing is admitted until the disk works again"));
-	must(admit(f, o, BLOCK) == -ENOSPC || !stats_of(f).is_broken);
+	must(admit(f, o, BLOCK) == -ENOSPC || !is_broken(f));
 	wait_until_it_works(f);
 	must(admit(f, o, BLOCK) == 0);
 	must(put_all(o, 3) == 0 && block_is_right(o, 3, 0));
@@ -254,7 +278,7 @@ static void remove_objects(struct fixture *f)
 	must(object_open_file(complete, &err) == -ENOENT);
 	must(!object_is_complete(complete));
 	must(is_said(f, 1, "its file is missing or was cut"));
-	must(stats_of(f).damaged_objects == 1);
+	must(shown(f, "warpdrive_cache_damaged_objects_total") == 1);
 	must(put_all(complete, 1) == 0 && block_is_right(complete, 1, 2));
 	object_unref(complete);
 
@@ -285,11 +309,11 @@ static void lose_the_disk(struct fixture *f)
 	must(mount("other", f->dir, "tmpfs", 0, "size=64m") == 0);
 	struct object *new = get(f, 2, BLOCK);
 
-	must(put_all(new, 2) == -ENOENT && stats_of(f).is_broken);
-	must(put_all(new, 2) == -ENOENT && stats_of(f).io_errors >= 2);
+	must(put_all(new, 2) == -ENOENT && is_broken(f));
+	must(put_all(new, 2) == -ENOENT && io_errors(f) >= 2);
 	must(is_said(f, 1, "No such file or directory"));
 	must(file_reattach(f->store) == -ENODEV);
-	must(stats_of(f).is_broken);
+	must(is_broken(f));
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s/objects", f->dir);
@@ -307,6 +331,106 @@ static void another_file_system_in_its_place_is_not_used(void **state)
 	on_small_disk("size=64m", lose_the_disk);
 }
 
+/* ---- a disk that the kernel itself makes read-only, under open files ---- */
+
+static unsigned loop_number;
+
+/* A loop device over a file without a name; it goes when it is unmounted. */
+static int attach_loop(int image)
+{
+	struct loop_config config = {.fd = (unsigned)image, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), number, fd;
+	char path[32];
+
+	number = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
+	close(control);
+	if (number < 0)
+		return -1;
+	loop_number = (unsigned)number;
+	snprintf(path, sizeof(path), "/dev/loop%d", number);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static bool mount_ext4(const char *dir, const char *options)
+{
+	char image[80], device[32], command[160];
+	int fd, loop = -1;
+	bool is_mounted = false;
+
+	snprintf(image, sizeof(image), "%s.image", dir);
+	snprintf(command, sizeof(command), "mkfs.ext4 -q -F %s 64m 2>/dev/null", image);
+	fd = open(image, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd >= 0 && system(command) == 0)
+		loop = attach_loop(fd);
+	if (loop >= 0) {
+		snprintf(device, sizeof(device), "/dev/loop%u", loop_number);
+		is_mounted = mount(device, dir, "ext4", 0, options) == 0;
+		close(loop);
+	}
+	unlink(image);
+	close(fd);
+	return is_mounted;
+}
+
+/* What ext4 does when it finds its own structures damaged. */
+static void let_ext4_find_an_error(void)
+{
+	char path[80];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/fs/ext4/loop%u/trigger_fs_error", loop_number);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	must(fd >= 0 && write(fd, "a test", 6) == 6 && close(fd) == 0);
+}
+
+static void go_read_only(struct fixture *f)
+{
+	static char value[META_VALUE_MAX];
+	char subject[80];
+	struct object *partial = get(f, 2, 40 * BLOCK), *o;
+	size_t len;
+
+	must(add_object(f, 1, 3 * BLOCK) == 0);
+	must(write_block(partial, 2, 7) == 0);
+	must(meta_flush(f->meta) == 0);
+	let_ext4_find_an_error();
+
+	for (uint32_t i = 0; i < 100; i++)
+		meta_put(f->meta, META_PROOFS, &i, sizeof(i), value, sizeof(value));
+	for (int again = 0; again < 3; again++)
+		must(meta_flush(f->meta) == -EROFS);
+	snprintf(subject, sizeof(subject), "metadata '%s/meta'", f->dir);
+	must(log_said(1, subject, "commit: Read-only file system; going on in memory"));
+	must(shown(f, "warpdrive_meta_is_failing") == 1 && shown(f, "warpdrive_meta_failed_commits_total") >= 3);
+	for (uint32_t i = 0; i < 100; i++)
+		must(meta_get(f->meta, META_PROOFS, &i, sizeof(i), value, sizeof(value), &len) == 0);
+
+	must(write_block(partial, 2, 8) == -EROFS && write_block(partial, 2, 9) == -EROFS);
+	must(!object_has_block(partial, 8));
+	o = get(f, 3, 2 * BLOCK);
+	must(put_all(o, 3) == -EROFS && !object_is_complete(o));
+	must(is_broken(f) && io_errors(f) >= 3);
+	must(admit(f, o, BLOCK) == -ENOSPC);
+	object_unref(o);
+	must(is_said(f, 1, "Read-only file system; nothing is admitted until the disk works again"));
+
+	/* what is there is read as before */
+	must(block_is_right(partial, 2, 7));
+	object_unref(partial);
+	o = get(f, 1, 3 * BLOCK);
+	must(object_is_complete(o) && block_is_right(o, 1, 2));
+	object_unref(o);
+}
+
+static void cache_and_metadata_outlive_a_file_system_gone_read_only(void **state)
+{
+	on_disk(mount_ext4, "errors=remount-ro", go_read_only);
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, log_show)
 
 int main(void)
@@ -318,6 +442,7 @@ int main(void)
 		TEST(a_read_only_disk_serves_what_it_has_and_comes_back),
 		TEST(a_directory_that_vanishes_is_made_anew),
 		TEST(another_file_system_in_its_place_is_not_used),
+		TEST(cache_and_metadata_outlive_a_file_system_gone_read_only),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

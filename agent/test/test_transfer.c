@@ -3,6 +3,7 @@
 #include "agent/test/origin_fixture.h"
 
 #include "agent/http_client.h"
+#include "agent/test/exposition.h"
 #include "agent/test/http_origin.h"
 #include "common/fault.h"
 
@@ -134,13 +135,13 @@ static void several_statuses_are_tried_again(void **state)
 {
 	static const int statuses[] = {500, 502, 503, 504, 429, 408};
 	struct setup *s = *state;
-	uint64_t retries = origin_stats.retries;
+	uint64_t retries = exposed("warpdrive_origin_retries_total");
 
 	for (size_t i = 0; i < 6; i++)
 		http_origin_fail(s->server, FAULT_STATUS, statuses[i], "busy");
 	assert_int_equal(fetch(s, 0, 4096, NULL), 0);
 	assert_int_equal(http_origin_requests(s->server), 7);
-	assert_int_equal(origin_stats.retries - retries, 6);
+	assert_int_equal(exposed("warpdrive_origin_retries_total") - retries, 6);
 }
 
 static void retry_asks_only_for_what_is_missing(void **state)
@@ -308,7 +309,7 @@ static void cancel_ends_a_read_that_waits_for_its_retry(void **state)
 	struct setup *s = *state;
 	struct version v = version();
 	struct fetch f;
-	uint64_t retries = origin_stats.retries;
+	uint64_t retries = exposed("warpdrive_origin_retries_total");
 
 	http_origin_fail_always(s->server, FAULT_STATUS, 503, "");
 	fetch_init(&f, "f", &v, 0, 100);
@@ -316,7 +317,7 @@ static void cancel_ends_a_read_that_waits_for_its_retry(void **state)
 	http_origin_wait_requests(s->server, 3);
 	origin_cancel(s->origin, &f.get);
 	assert_int_equal(fetch_wait(&f), -ECANCELED);
-	assert_true(origin_stats.retries - retries >= 2);
+	assert_true(exposed("warpdrive_origin_retries_total") - retries >= 2);
 	fetch_free(&f);
 }
 
