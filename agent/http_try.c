@@ -222,6 +222,12 @@ void http_try_error_bytes(struct http_try *t, const void *data, size_t len)
 
 /* ---- judging ---- */
 
+#if LIBCURL_VERSION_NUM >= 0x080600
+#define HTTP_TOO_LARGE CURLE_TOO_LARGE
+#else
+#define HTTP_TOO_LARGE CURLE_OBSOLETE20 /* never given */
+#endif
+
 /* What curl's code says about the kind of fault. */
 static enum origin_fault curl_fault(const struct http_try *t, CURLcode rc)
 {
@@ -255,7 +261,8 @@ static enum origin_fault curl_fault(const struct http_try *t, CURLcode rc)
 	case CURLE_FILESIZE_EXCEEDED:
 	case CURLE_BAD_CONTENT_ENCODING:
 	case CURLE_UNSUPPORTED_PROTOCOL:
-	case CURLE_OUT_OF_MEMORY: /* headers without end */
+	case CURLE_OUT_OF_MEMORY: /* headers without end, */
+	case HTTP_TOO_LARGE:	  /* since curl 8.6 */
 		return ORIGIN_FAULT_WRONG;
 	default:
 		return ORIGIN_FAULT_OTHER;
@@ -300,7 +307,11 @@ static enum http_verdict judge_curl(struct http_try *t, CURLcode rc, char *text,
 	case CURLE_PEER_FAILED_VERIFICATION:
 		explain_tls(t, text, cap);
 		return HTTP_FATAL;
+	case CURLE_PARTIAL_FILE:
+		snprintf(text, cap, "the answer ended early: %s", t->curl_text);
+		return HTTP_RETRY;
 	case CURLE_OUT_OF_MEMORY:
+	case HTTP_TOO_LARGE:
 		snprintf(text, cap, "the answer's headers are too long, or memory is short");
 		return HTTP_RETRY;
 	case CURLE_UNSUPPORTED_PROTOCOL:

@@ -452,7 +452,7 @@ static void transient_faults_of_reads_are_overcome(void **state)
 			ORIGIN_FAULT_WRONG, ""),
 		R("reset in the body", BOTH, FAULT_RESET_HALF, 0, NULL, 0, ORIGIN_FAULT_RESET, ""),
 		R("truncated body", BOTH, FAULT_SHORT_BODY, 0, NULL, 0, ORIGIN_FAULT_RESET,
-			"bytes remaining to read"),
+			"the answer ended early"),
 		R("length of half the range", BOTH, FAULT_SHORT_LENGTH, 0, NULL, 0, ORIGIN_FAULT_WRONG,
 			"Content-Length 262532 instead of 525065"),
 		R("too long without length", BOTH, FAULT_LONG_BODY, 0, NULL, 0, ORIGIN_FAULT_WRONG,
@@ -554,7 +554,7 @@ static void faults_of_looking_up_and_listing(void **state)
 	};
 	static const struct row list[] = {
 		R("truncated body", BOTH, FAULT_SHORT_BODY, 0, NULL, 0, ORIGIN_FAULT_RESET,
-			"bytes remaining to read"),
+			"the answer ended early"),
 		R("cut off in the document", S3, FAULT_STATUS, 200, XML_HEAD "<Contents><Key>f", 0,
 			ORIGIN_FAULT_WRONG, "not XML"),
 		R("error in a 200", S3, FAULT_STATUS, 200, "<Error><Code>InternalError</Code></Error>", 0,
