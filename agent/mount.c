@@ -234,7 +234,8 @@ static void add_job(void *arg)
 		rc = enlist(a, mnt, wd_steal_fd(&add->server), &err);
 	}
 	if (rc < 0) {
-		wd_warn("mount refused: %s", err.msg);
+		/* a keeper that was just started offers what we have, and is told so */
+		wd_log(rc == -EEXIST ? WD_LOG_INFO : WD_LOG_WARN, "mount refused: %s", err.msg);
 		/* that it is the credentials tells csi apart from what they do not allow */
 		conn_reply_error(add->keeper, WD_MSG_MOUNT_ADD, add->request,
 			err.code == EKEYREJECTED ? -EKEYREJECTED : rc, err.msg);
