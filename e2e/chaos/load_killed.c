@@ -20,6 +20,7 @@
 #include "common/cleanup.h"
 #include "e2e/chaos/load.h"
 
+#define NOT_STARTED 127 /* status of a program whose libraries are not there, as while they are being replaced */
 #define GONE_MS 60000 /* a reader that has not gone so long after its signal hangs */
 #define READ_MS 60    /* for at most so long it reads */
 
@@ -145,6 +146,8 @@ void work_killed(struct worker *w)
 		op_end(w, 0);
 		if (WIFEXITED(status) && WEXITSTATUS(status) == 3)
 			load_wrong(w, "a reader of '%s': see readers.txt", w->path);
+		else if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_STARTED)
+			chaos_error(w->chaos, "this program cannot be started again; see readers.txt");
 		else if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
 			chaos_error(w->chaos, "a reader of '%s' left with status %d; see readers.txt", w->path,
 				WEXITSTATUS(status));
