@@ -120,6 +120,7 @@ int fetch_open(struct fetcher *fr, struct dataset *ds, const struct node *node, 
 		known->refs++;
 	else
 		HASH_ADD(hh, fr->table, key, sizeof(key), f);
+	(known ? known : f)->readers++;
 	wd_unlock(&fr->lock);
 	if (known)
 		fetch_free(f);
@@ -172,6 +173,24 @@ void fetch_unref(struct fetch *f)
 	fetch_free(f);
 }
 
+void fetch_close(struct fetch *f)
+{
+	bool is_last;
+
+	if (!f)
+		return;
+	wd_lock(&f->fetcher->lock);
+	is_last = --f->readers == 0;
+	wd_unlock(&f->fetcher->lock);
+	if (is_last && f->nblocks > 0) {
+		wd_lock(&f->lock);
+		memset(&f->streams, 0, sizeof(f->streams));
+		wd_unlock(&f->lock);
+		fetch_transfers_prioritise(f, 0, f->nblocks - 1, GET_UNWANTED);
+	}
+	fetch_unref(f);
+}
+
 struct object *fetch_object(const struct fetch *f)
 {
 	return f->object;
@@ -207,9 +226,10 @@ void fetch_block_over_locked(struct fetch *f, uint32_t block, int status, struct
 		block_range(w, &first, &last);
 		if (block < first || block > last)
 			continue;
-		if (status == 0 && --w->missing > 0)
+		if (status == 0 && (w->missing == WISH_UNPLANNED || --w->missing > 0))
 			continue;
 		DL_DELETE(f->waits, w);
+		w->is_listed = false;
 		DL_APPEND(*ret_over, w);
 	}
 }
@@ -222,12 +242,17 @@ void fetch_answer(struct fetch *f, struct fetch_wait *over, const struct fetch_e
 
 	DL_FOREACH_SAFE(over, w, tmp) {
 		DL_DELETE(over, w);
+		if (w->flags & FETCH_WISH) {
+			fetch_wish_answer(f, w, end);
+			continue;
+		}
 		if (end->is_refused && !(w->flags & FETCH_CACHE_ONLY)) {
 			bytes_read_start(f, w);
 			continue;
 		}
 		atomic_fetch_sub(&f->fetcher->waits, 1);
-		if (end->is_out_of_time && w->deadline_ns > wd_now_ns() + MIN_PATIENCE_NS)
+		if (end->is_dropped ||
+			(end->is_out_of_time && w->deadline_ns > wd_now_ns() + MIN_PATIENCE_NS))
 			wait_for_blocks(f, w, true);
 		else
 			w->cb(w, end->is_refused ? -ENOSPC : end->status, -1, end->err);
@@ -256,14 +281,12 @@ int fetch_note_end(struct fetch *f, const struct fetch_end *end)
 	return end->status;
 }
 
-struct run {
-	uint32_t first, count;
-};
 #define MAX_RUNS 40 /* a wait is at most FETCH_MAX_LEN long: 65 blocks, every other one absent */
 
-/* Marks what of w nobody fetches yet, as runs of blocks. A small object goes as a whole. */
-static unsigned plan_demand_locked(struct fetch *f, struct fetch_wait *w, struct run runs[MAX_RUNS])
-	WD_REQUIRES(f->lock)
+/* Marks what of w nobody fetches yet, as runs of blocks. A small object goes as a whole. *ret_joins: some of it is
+ * in flight already. */
+static unsigned plan_demand_locked(struct fetch *f, struct fetch_wait *w, struct run runs[MAX_RUNS],
+	bool *ret_joins) WD_REQUIRES(f->lock)
 {
 	bool is_small = f->size <= (uint64_t)f->fetcher->settings->small_object_size;
 	uint32_t max_blocks = (uint32_t)(f->fetcher->settings->max_get_size / WD_BLOCK_SIZE);
@@ -281,8 +304,10 @@ static unsigned plan_demand_locked(struct fetch *f, struct fetch_wait *w, struct
 			continue;
 		if (b >= first && b <= last)
 			w->missing++;
-		if (is_flying)
+		if (is_flying) {
+			*ret_joins = true;
 			continue;
+		}
 		if (n > 0 && runs[n - 1].first + runs[n - 1].count == b &&
 			(is_small || runs[n - 1].count < max_blocks)) {
 			runs[n - 1].count++;
@@ -295,33 +320,8 @@ static unsigned plan_demand_locked(struct fetch *f, struct fetch_wait *w, struct
 	return n;
 }
 
-/* To the end of the line of those who have something to prefetch. */
-static void enqueue_want(struct fetch *f)
-{
-	struct fetcher *fr = f->fetcher;
-
-	wd_lock(&fr->lock);
-	if (!f->is_wanting) {
-		f->is_wanting = true;
-		f->refs++;
-		f->want_next = NULL;
-		if (fr->want_tail)
-			fr->want_tail->want_next = f;
-		else
-			fr->want_head = f;
-		fr->want_tail = f;
-	}
-	wd_unlock(&fr->lock);
-}
-
-static void want(struct fetch *f)
-{
-	enqueue_want(f);
-	fetcher_pump(f->fetcher);
-}
-
-/* A reader is there. True when something is wanted ahead of it. */
-static bool touch_locked(struct fetch *f, const struct stream_read *r) WD_REQUIRES(f->lock)
+/* A reader is there. True when something is wanted ahead of it; *ret_left: blocks that are not any more. */
+static bool touch_locked(struct fetch *f, const struct stream_read *r, struct run *ret_left) WD_REQUIRES(f->lock)
 {
 	struct stream_touch touch =
 		streams_touch(&f->streams, r, f->size, (uint64_t)f->fetcher->settings->prefetch_window);
@@ -332,6 +332,11 @@ static bool touch_locked(struct fetch *f, const struct stream_read *r) WD_REQUIR
 							 : METRIC_STREAMS_SEQUENTIAL);
 	if (touch.is_random)
 		metric_inc(METRIC_STREAMS_RANDOM);
+	*ret_left = (struct run){0};
+	if (touch.left_to > touch.left_from) {
+		ret_left->first = (uint32_t)(touch.left_from / WD_BLOCK_SIZE);
+		ret_left->count = (uint32_t)((touch.left_to - 1) / WD_BLOCK_SIZE) + 1 - ret_left->first;
+	}
 	return touch.is_wanting && wd_now_ns() >= f->no_room_until_ns;
 }
 
@@ -343,31 +348,40 @@ static bool has_just_failed_locked(const struct fetch *f, const struct fetch_wai
 	return first < f->failed_end && last >= f->failed_first && wd_now_ns() < f->failed_until_ns;
 }
 
+static void give_up(struct fetch *f, struct run left)
+{
+	if (left.count > 0)
+		fetch_transfers_prioritise(f, left.first, left.first + left.count - 1, GET_UNWANTED);
+}
+
 static void wait_for_blocks(struct fetch *f, struct fetch_wait *w, bool is_again)
 {
-	struct run runs[MAX_RUNS];
+	struct run runs[MAX_RUNS], left;
 	unsigned nruns;
-	bool is_present, is_wanting;
+	bool is_present, is_wanting, joins = false;
+	uint32_t first, last;
 	int lost;
 
 	w->prev = w->next = NULL;
+	block_range(w, &first, &last);
 	wd_lock(&f->lock);
-	is_wanting = touch_locked(f, &(struct stream_read){w->offset, w->len, false});
+	is_wanting = touch_locked(f, &(struct stream_read){w->offset, w->len, false}, &left);
 	is_present = object_has(f->object, w->offset, w->len);
 	lost = is_present ? 0 : f->lost;
 	if (!is_present && !lost && !is_again && has_just_failed_locked(f, w))
 		lost = -EIO;
-	nruns = is_present || lost ? 0 : plan_demand_locked(f, w, runs);
+	nruns = is_present || lost ? 0 : plan_demand_locked(f, w, runs, &joins);
 	if (!is_present && !lost && w->missing == 0)
 		is_present = true; /* landed while we looked */
 	if (!is_present && !lost) {
 		DL_APPEND(f->waits, w);
+		w->is_listed = true;
 		atomic_fetch_add(&f->fetcher->waits, 1);
 	}
 	wd_unlock(&f->lock);
 
 	/* a wait may be over, and its memory gone, as soon as its last transfer is begun */
-	struct fetch_wait demand = {.deadline_ns = w->deadline_ns};
+	int64_t deadline_ns = w->deadline_ns;
 
 	if (is_present || lost) {
 		struct wd_err err = WD_ERR_INIT;
@@ -379,10 +393,13 @@ static void wait_for_blocks(struct fetch *f, struct fetch_wait *w, bool is_again
 						  : "it has changed at the origin");
 		w->cb(w, lost, -1, &err);
 	}
+	if (joins)
+		fetch_transfers_prioritise(f, first, last, GET_DEMAND);
 	for (unsigned i = 0; i < nruns; i++)
-		fetch_transfer_start(f, runs[i].first, runs[i].count, &demand);
+		fetch_transfer_start(f, runs[i], GET_DEMAND, deadline_ns, 0);
+	give_up(f, left);
 	if (is_wanting)
-		want(f);
+		fetch_want(f);
 }
 
 void fetch_ensure(struct fetch *f, struct fetch_wait *w)
@@ -402,93 +419,15 @@ void fetch_ensure(struct fetch *f, struct fetch_wait *w)
 
 void fetch_hint(struct fetch *f, uint64_t offset, uint64_t len)
 {
+	struct run left;
 	bool is_wanting;
 
 	wd_lock(&f->lock);
-	is_wanting = touch_locked(f, &(struct stream_read){offset, len, true});
+	is_wanting = touch_locked(f, &(struct stream_read){offset, len, true}, &left);
 	wd_unlock(&f->lock);
+	give_up(f, left);
 	if (is_wanting)
-		want(f);
-}
-
-/* ---- prefetch ---- */
-
-/* Marks the next run of absent blocks ahead of a stream. */
-static bool plan_prefetch_locked(struct fetch *f, struct run *ret_run) WD_REQUIRES(f->lock)
-{
-	uint64_t offset, len;
-
-	if (f->lost)
-		return false;
-	while (streams_next(&f->streams, f->size, (uint64_t)f->fetcher->settings->max_get_size, &offset,
-		&len)) {
-		uint32_t b = (uint32_t)(offset / WD_BLOCK_SIZE);
-		uint32_t end = (uint32_t)((offset + len + WD_BLOCK_SIZE - 1) / WD_BLOCK_SIZE);
-
-		while (b < end && (in_flight(f, b) || object_has_block(f->object, b)))
-			b++;
-		*ret_run = (struct run){b, 0};
-		while (b < end && !in_flight(f, b) && !object_has_block(f->object, b)) {
-			f->in_flight[b / 64] |= 1ULL << (b % 64);
-			f->ahead[b / 64] |= 1ULL << (b % 64);
-			ret_run->count++;
-			b++;
-		}
-		if (ret_run->count > 0)
-			return true;
-	}
-	return false;
-}
-
-static struct fetch *pop_want(struct fetcher *fr)
-{
-	struct fetch *f = NULL;
-	unsigned max = (unsigned)fr->settings->max_transfers * 3 / 4;
-
-	wd_lock(&fr->lock);
-	if (fr->want_head && fr->prefetch_transfers < (max ? max : 1) &&
-		fr->prefetch_bytes < (uint64_t)fr->settings->prefetch_budget) {
-		f = fr->want_head;
-		fr->want_head = f->want_next;
-		if (!fr->want_head)
-			fr->want_tail = NULL;
-		f->is_wanting = false;
-		fr->prefetch_transfers++;
-		fr->prefetch_bytes += (uint64_t)fr->settings->max_get_size;
-	}
-	wd_unlock(&fr->lock);
-	return f;
-}
-
-/* Gives back a prefetch place that pop_want took. */
-static void return_place(struct fetcher *fr)
-{
-	wd_lock(&fr->lock);
-	fr->prefetch_transfers--;
-	fr->prefetch_bytes -= (uint64_t)fr->settings->max_get_size;
-	wd_unlock(&fr->lock);
-}
-
-void fetcher_pump(struct fetcher *fr)
-{
-	struct fetch *f;
-
-	while ((f = pop_want(fr))) {
-		struct run run;
-		bool has_run;
-
-		wd_lock(&f->lock);
-		has_run = plan_prefetch_locked(f, &run);
-		wd_unlock(&f->lock);
-		if (!has_run) {
-			return_place(fr);
-			fetch_unref(f);
-			continue;
-		}
-		enqueue_want(f); /* for more, when its turn comes again */
-		fetch_transfer_start(f, run.first, run.count, NULL);
-		fetch_unref(f);
-	}
+		fetch_want(f);
 }
 
 void fetcher_get_stats(struct fetcher *fr, struct fetcher_stats *ret_stats)
@@ -498,4 +437,5 @@ void fetcher_get_stats(struct fetcher *fr, struct fetcher_stats *ret_stats)
 	ret_stats->uncached_bytes = fr->bytes_under_way;
 	wd_unlock(&fr->lock);
 	ret_stats->waits = atomic_load(&fr->waits);
+	ret_stats->wishes = atomic_load(&fr->wishes);
 }

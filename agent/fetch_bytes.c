@@ -129,7 +129,7 @@ void bytes_read_start(struct fetch *f, struct fetch_wait *w)
 		.version = &f->version,
 		.offset = w->offset,
 		.length = w->len,
-		.is_demand = true,
+		.priority = GET_DEMAND,
 		.deadline_ns = w->deadline_ns,
 		.sink = bytes_sink,
 		.done = bytes_done,

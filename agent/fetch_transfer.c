@@ -28,28 +28,46 @@ struct transfer {
 	uint32_t first, count;
 	uint32_t done; /* blocks committed */
 	uint64_t admitted;
-	bool is_demand, is_small;
+	uint64_t charge; /* of the prefetch budget; 0: it began as demand */
+	enum get_priority began_as;
+	bool is_small;
+	bool has_begun;	 /* a byte came */
 	bool is_refused; /* by the cache: no room, or a disk error */
+	/* guarded by fetch->lock */
+	unsigned refs;
+	enum get_priority priority; /* how it stands; get.priority is the origin's */
+	bool is_dropped;
+	struct transfer *prev, *next;
 	struct identity who;   /* whose credentials the dataset had when it began */
 	unsigned char *buffer; /* the object when small, else the block that is arriving */
 };
 
-static void transfer_free(struct transfer *t)
+static void transfer_unref(struct transfer *t)
 {
 	struct fetch *f = t->fetch;
-	struct fetcher *fr = f->fetcher;
-	bool is_demand = t->is_demand;
+	bool is_last;
 
+	wd_lock(&f->lock);
+	is_last = --t->refs == 0;
+	wd_unlock(&f->lock);
+	if (!is_last)
+		return;
 	free(t->buffer);
 	free(t);
 	fetch_unref(f);
-	if (is_demand)
-		return;
-	wd_lock(&fr->lock);
-	fr->prefetch_transfers--;
-	fr->prefetch_bytes -= (uint64_t)fr->settings->max_get_size;
-	wd_unlock(&fr->lock);
-	fetcher_pump(fr);
+}
+
+static void transfer_end(struct transfer *t)
+{
+	struct fetcher *fr = t->fetch->fetcher;
+	uint64_t charge = t->charge;
+
+	wd_lock(&t->fetch->lock);
+	DL_DELETE(t->fetch->transfers, t);
+	wd_unlock(&t->fetch->lock);
+	transfer_unref(t);
+	if (charge)
+		fetcher_uncharge(fr, charge);
 }
 
 /* The next block is in the cache: wakes who waits for it. */
@@ -85,7 +103,10 @@ static void transfer_over(struct transfer *t, int status, const struct wd_err *e
 		store_unadmit(f->fetcher->store, f->object, t->admitted);
 	fetch_note_end(f, &end);
 	wd_lock(&f->lock);
-	if (end.is_out_of_time && t->is_demand) {
+	end.is_dropped = t->is_dropped && status == -ECANCELED;
+	if (end.is_dropped && t->charge)
+		metric_add(METRIC_PREFETCH_CANCELLED, t->get.length);
+	if (end.is_out_of_time && t->priority == GET_DEMAND) {
 		f->failed_until_ns = wd_now_ns() + JUST_FAILED_NS;
 		f->failed_first = t->first + t->done;
 		f->failed_end = t->first + t->count;
@@ -96,7 +117,7 @@ static void transfer_over(struct transfer *t, int status, const struct wd_err *e
 		fetch_block_over_locked(f, t->first + i, status ? status : -EIO, &over);
 	wd_unlock(&f->lock);
 	fetch_answer(f, over, &end);
-	transfer_free(t);
+	transfer_end(t);
 }
 
 /* A whole block is in the buffer: into the cache file with it, in one write, with its hash. */
@@ -138,11 +159,21 @@ static int gather_blocks(struct transfer *t, uint64_t offset, const unsigned cha
 	return 0;
 }
 
+static const enum metric ahead_metrics[GET_PRIORITIES] = {
+	[GET_WARM] = METRIC_AHEAD_WARM,
+	[GET_DIRECTORY] = METRIC_AHEAD_DIRECTORY,
+	[GET_STREAM] = METRIC_PREFETCH_BYTES,
+	[GET_DEMAND] = METRIC_PREFETCH_BYTES, /* the rest of a transfer that was raised while it was checked */
+};
+
 static int transfer_sink(void *arg, uint64_t offset, const void *data, size_t len)
 {
 	struct transfer *t = arg;
 
 	metric_add(METRIC_READ_ORIGIN, len);
+	if (!t->has_begun && t->charge)
+		metric_add(ahead_metrics[t->began_as], t->get.length);
+	t->has_begun = true;
 	if (!t->buffer)
 		t->buffer = malloc(t->is_small ? t->fetch->size : WD_BLOCK_SIZE);
 	if (!t->buffer)
@@ -183,32 +214,36 @@ static void transfer_admitted(void *arg, int status)
 		transfer_over(t, -ECANCELED, NULL);
 }
 
-/* deadline_ns: of the reader that it is for; 0: none. */
-static struct transfer *transfer_new(struct fetch *f, uint32_t first, uint32_t count, bool is_demand,
-	int64_t deadline_ns)
+static struct transfer *transfer_new(
+	struct fetch *f, struct run run, enum get_priority priority, int64_t deadline_ns, uint64_t charge)
 {
 	struct transfer *t = calloc(1, sizeof(*t));
-	uint64_t end = (uint64_t)(first + count) * WD_BLOCK_SIZE;
+	uint64_t end = (uint64_t)(run.first + run.count) * WD_BLOCK_SIZE;
 
 	if (!t)
 		return NULL;
 	t->fetch = fetch_ref(f);
-	t->first = first;
-	t->count = count;
-	t->is_demand = is_demand;
-	t->is_small = first == 0 && count == f->nblocks &&
+	t->first = run.first;
+	t->count = run.count;
+	t->refs = 1;
+	t->priority = t->began_as = priority;
+	t->charge = charge;
+	t->is_small = run.first == 0 && run.count == f->nblocks &&
 		f->size <= (uint64_t)f->fetcher->settings->small_object_size;
 	t->get = (struct origin_get){
 		.key = f->name,
 		.version = &f->version,
-		.offset = (uint64_t)first * WD_BLOCK_SIZE,
-		.length = (end < f->size ? end : f->size) - (uint64_t)first * WD_BLOCK_SIZE,
-		.is_demand = is_demand,
+		.offset = (uint64_t)run.first * WD_BLOCK_SIZE,
+		.length = (end < f->size ? end : f->size) - (uint64_t)run.first * WD_BLOCK_SIZE,
+		.priority = priority,
 		.deadline_ns = deadline_ns,
 		.sink = transfer_sink,
 		.done = transfer_done,
 		.arg = t,
 	};
+	wd_lock(&f->lock);
+	DL_APPEND(f->transfers, t);
+	wd_unlock(&f->lock);
 	return t;
 }
 
@@ -218,22 +253,22 @@ static void transfer_admit(struct transfer *t)
 
 	for (uint32_t i = 0; i < t->count; i++)
 		t->admitted += object_block_charge(f->object, t->first + i);
-	if (!t->is_demand)
-		metric_add(METRIC_PREFETCH_BYTES, t->get.length);
 	store_admit(f->fetcher->store, f->object, t->admitted, transfer_admitted, t);
 }
 
 /* The blocks of a transfer that could not begin. */
-static void give_up(struct fetch *f, uint32_t first, uint32_t count)
+static void give_up(struct fetch *f, struct run run, uint64_t charge)
 {
 	struct wd_err err = {ENOMEM, "fetch: out of memory"};
 	struct fetch_wait *over = NULL;
 
 	wd_lock(&f->lock);
-	for (uint32_t i = 0; i < count; i++)
-		fetch_block_over_locked(f, first + i, -ENOMEM, &over);
+	for (uint32_t i = 0; i < run.count; i++)
+		fetch_block_over_locked(f, run.first + i, -ENOMEM, &over);
 	wd_unlock(&f->lock);
 	fetch_answer(f, over, &(struct fetch_end){.status = -ENOMEM, .err = &err});
+	if (charge)
+		fetcher_uncharge(f->fetcher, charge);
 }
 
 /* What was suspect is present or absent by now: only the absent is fetched, a small object as a whole. */
@@ -243,6 +278,7 @@ static void transfer_checked(void *arg)
 	struct fetch *f = t->fetch;
 	struct fetch_wait *over = NULL;
 	uint32_t end = t->first + t->count, b = t->first;
+	enum get_priority priority;
 
 	if (t->is_small && !object_is_complete(f->object)) {
 		transfer_admit(t);
@@ -250,35 +286,97 @@ static void transfer_checked(void *arg)
 	}
 	while (b < end) {
 		struct transfer *part;
-		uint32_t first;
+		struct run run;
+		uint64_t charge;
 
 		wd_lock(&f->lock);
+		priority = t->priority;
 		for (; b < end && object_has_block(f->object, b); b++)
 			fetch_block_over_locked(f, b, 0, &over);
 		wd_unlock(&f->lock);
 		fetch_answer(f, over, &(struct fetch_end){.status = 0});
 		over = NULL;
-		for (first = b; b < end && !object_has_block(f->object, b);)
+		for (run.first = b; b < end && !object_has_block(f->object, b);)
 			b++;
-		if (b == first)
+		run.count = b - run.first;
+		if (run.count == 0)
 			continue;
-		part = transfer_new(f, first, b - first, true, t->get.deadline_ns);
+		charge = t->charge ? run_bytes(f, run) : 0;
+		if (charge)
+			fetcher_charge_part(f->fetcher, charge);
+		part = transfer_new(f, run, priority, t->get.deadline_ns, charge);
 		if (part)
 			transfer_admit(part);
 		else
-			give_up(f, first, b - first);
+			give_up(f, run, charge);
 	}
-	transfer_free(t);
+	transfer_end(t);
 }
 
-void fetch_transfer_start(struct fetch *f, uint32_t first, uint32_t count, const struct fetch_wait *demand)
+void fetch_transfer_start(
+	struct fetch *f, struct run run, enum get_priority priority, int64_t deadline_ns, uint64_t charge)
 {
-	struct transfer *t = transfer_new(f, first, count, demand != NULL, demand ? demand->deadline_ns : 0);
+	struct transfer *t = transfer_new(f, run, priority, deadline_ns, charge);
 
 	if (!t)
-		give_up(f, first, count);
+		give_up(f, run, charge);
 	else if (object_is_suspect(f->object))
-		store_check(f->fetcher->store, f->object, first, count, transfer_checked, t);
+		store_check(f->fetcher->store, f->object, run.first, run.count, transfer_checked, t);
 	else
 		transfer_admit(t);
+}
+
+/* ---- more urgent, or not at all ---- */
+
+#define BATCH 16
+
+/* Some wish counts on what the transfer brings. */
+static bool is_wished_locked(const struct fetch *f, const struct transfer *t) WD_REQUIRES(f->lock)
+{
+	for (const struct fetch_wait *w = f->waits; w; w = w->next)
+		if (w->offset < t->get.offset + t->get.length && t->get.offset < w->offset + w->len)
+			return true;
+	return false;
+}
+
+/* Up to BATCH transfers among these blocks whose class is to change, each with a reference. */
+static unsigned pick_locked(struct fetch *f, uint32_t first, uint32_t last, enum get_priority priority,
+	struct transfer *ret_batch[BATCH]) WD_REQUIRES(f->lock)
+{
+	struct transfer *t;
+	unsigned n = 0;
+
+	DL_FOREACH(f->transfers, t) {
+		if (t->first > last || t->first + t->count <= first || t->priority == GET_DEMAND)
+			continue;
+		if (priority == GET_UNWANTED) {
+			if (t->is_dropped || is_wished_locked(f, t) ||
+				streams_await(&f->streams, t->get.offset, t->get.offset + t->get.length))
+				continue;
+			t->is_dropped = true;
+		} else {
+			t->priority = priority;
+		}
+		t->refs++;
+		ret_batch[n++] = t;
+		if (n == BATCH)
+			break;
+	}
+	return n;
+}
+
+void fetch_transfers_prioritise(struct fetch *f, uint32_t first, uint32_t last, enum get_priority priority)
+{
+	struct transfer *batch[BATCH];
+	unsigned n;
+
+	do {
+		wd_lock(&f->lock);
+		n = pick_locked(f, first, last, priority, batch);
+		wd_unlock(&f->lock);
+		for (unsigned i = 0; i < n; i++) {
+			origin_prioritise(dataset_origin(f->dataset), &batch[i]->get, priority);
+			transfer_unref(batch[i]);
+		}
+	} while (n == BATCH);
 }

@@ -4,22 +4,19 @@
  *
  *	push ──► place free? ──► lane's inbox ──► take() ──► running ──► finish() ─┐
  *	             │ no                                                         │ place
- *	             └──────► waiting (demand | others) ◄─────────────────────────┘
+ *	             └──────► waiting (a line per class) ◄────────────────────────┘
  *
- * While a read waits it is linked by get->next and get->priv is its origin. A cancelled one moves
- *to the `cancelled` list, so that its done() comes from a lane's thread as the contract says.
+ * While a read waits, get->line is where (NULL: nowhere) and get->priv is its origin. A cancelled one moves
+ * to the `cancelled` list, so that its done() comes from a lane's thread as the contract says.
  */
 #include "agent/get_queue.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 #include "common/lock.h"
-
-struct get_list {
-	struct origin_get *head, **tail;
-};
 
 struct lane {
 	struct get_job *head, **tail; /* given to the lane, not yet taken */
@@ -30,12 +27,14 @@ struct lane {
 struct get_queue {
 	struct wd_mutex lock;
 	struct wd_cond drained;
-	struct get_list waiting[2] WD_GUARDED_BY(lock); /* [1]: demand */
-	struct get_list cancelled WD_GUARDED_BY(lock);
-	struct get_list parked WD_GUARDED_BY(lock);
+	struct origin_get *waiting[GET_PRIORITIES] WD_GUARDED_BY(lock);
+	struct origin_get *cancelled WD_GUARDED_BY(lock);
+	struct origin_get *parked WD_GUARDED_BY(lock);
 	int64_t parked_due_ns WD_GUARDED_BY(lock); /* the earliest; too early at times */
 	bool is_stopping WD_GUARDED_BY(lock);
 	struct get_job *free_jobs WD_GUARDED_BY(lock);
+	unsigned nlow WD_GUARDED_BY(lock); /* places taken by reads below demand ... */
+	unsigned max_low;		   /* ... and how many they may take */
 	unsigned nlanes, njobs;
 	struct lane *lanes;
 	struct get_job *jobs;
@@ -43,51 +42,22 @@ struct get_queue {
 	void *arg;
 };
 
-static void list_init(struct get_list *l)
+static void join_line(struct origin_get **line, struct origin_get *get)
 {
-	l->head = NULL;
-	l->tail = &l->head;
+	get->line = line;
+	DL_APPEND(*line, get);
 }
 
-static void list_push(struct get_list *l, struct origin_get *get)
+static void leave_line(struct origin_get *get)
 {
-	get->next = NULL;
-	*l->tail = get;
-	l->tail = &get->next;
+	DL_DELETE(*get->line, get);
+	get->line = NULL;
 }
 
-static struct origin_get *list_pop(struct get_list *l)
+/* Where a read waits for a place. */
+static struct origin_get **line_of_locked(struct get_queue *q, const struct origin_get *get) WD_REQUIRES(q->lock)
 {
-	struct origin_get *get = l->head;
-
-	if (!get)
-		return NULL;
-	l->head = get->next;
-	if (!l->head)
-		l->tail = &l->head;
-	get->next = NULL;
-	return get;
-}
-
-/* Moves what matches (get, or everything of o) to another list; true when something moved. */
-static bool list_move(struct get_list *from, struct get_list *to, const struct origin_get *get,
-	const struct origin *o)
-{
-	struct get_list kept;
-	struct origin_get *g;
-	bool moved = false;
-
-	list_init(&kept);
-	while ((g = list_pop(from))) {
-		bool is_match = g == get || (o && g->priv == o);
-
-		list_push(is_match ? to : &kept, g);
-		moved |= is_match;
-	}
-	list_init(from);
-	while ((g = list_pop(&kept)))
-		list_push(from, g);
-	return moved;
+	return get->priority == GET_UNWANTED ? &q->cancelled : &q->waiting[get->priority];
 }
 
 struct get_queue *get_queue_new(
@@ -100,13 +70,10 @@ struct get_queue *get_queue_new(
 	wd_mutex_init(&q->lock);
 	wd_cond_init(&q->drained);
 	wd_lock(&q->lock);
-	list_init(&q->waiting[0]);
-	list_init(&q->waiting[1]);
-	list_init(&q->cancelled);
-	list_init(&q->parked);
 	q->parked_due_ns = INT64_MAX;
 	q->nlanes = lanes;
 	q->njobs = max_running < lanes ? lanes : max_running;
+	q->max_low = q->njobs * 3 / 4 ? q->njobs * 3 / 4 : 1;
 	q->lanes = calloc(lanes, sizeof(*q->lanes));
 	q->jobs = calloc(q->njobs, sizeof(*q->jobs));
 	for (unsigned i = 0; q->jobs && i < q->njobs; i++) {
@@ -146,10 +113,12 @@ static int place_locked(struct get_queue *q, struct origin *o, struct origin_get
 	WD_REQUIRES(q->lock)
 {
 	struct get_job *job = q->free_jobs;
+	bool is_low = get->priority < GET_DEMAND;
 	unsigned best = 0;
 
-	if (!job)
+	if (!job || get->priority == GET_UNWANTED || (is_low && q->nlow >= q->max_low))
 		return -1;
+	q->nlow += is_low;
 	q->free_jobs = job->next;
 	for (unsigned i = 1; i < q->nlanes; i++)
 		if (q->lanes[i].load < q->lanes[best].load)
@@ -158,6 +127,7 @@ static int place_locked(struct get_queue *q, struct origin *o, struct origin_get
 	job->get = get;
 	job->is_cancelled = false;
 	job->is_busy = true;
+	job->is_low = is_low;
 	job->lane = best;
 	job->next = NULL;
 	*q->lanes[best].tail = job;
@@ -167,37 +137,84 @@ static int place_locked(struct get_queue *q, struct origin *o, struct origin_get
 	return (int)best;
 }
 
-void get_queue_push(struct get_queue *q, struct origin *o, struct origin_get *get)
-{
-	int lane;
-
-	get->next = NULL;
-	get->priv = o;
-	wd_lock(&q->lock);
-	o->in_flight++;
-	lane = place_locked(q, o, get);
-	if (lane < 0)
-		list_push(&q->waiting[get->is_demand], get);
-	wd_unlock(&q->lock);
-	if (lane >= 0 && q->wake)
-		q->wake(q->arg, (unsigned)lane);
-}
-
 static void wake_all(struct get_queue *q)
 {
 	for (unsigned i = 0; q->wake && i < q->nlanes; i++)
 		q->wake(q->arg, i);
 }
 
-static void cancel_matching(
-	struct get_queue *q, const struct origin_get *get, const struct origin *o)
+/* Gives a read that waits nowhere its place, or its place in a line. Returns the lane to wake, -1: none. */
+static int enter_locked(struct get_queue *q, struct origin_get *get) WD_REQUIRES(q->lock)
+{
+	int lane = place_locked(q, get->priv, get);
+
+	if (lane >= 0)
+		return lane;
+	join_line(line_of_locked(q, get), get);
+	if (get->priority != GET_UNWANTED)
+		return -1;
+	for (unsigned i = 0; i < q->nlanes; i++)
+		wd_cond_signal(&q->lanes[i].wake);
+	return 0;
+}
+
+void get_queue_push(struct get_queue *q, struct origin *o, struct origin_get *get)
+{
+	int lane;
+
+	get->priv = o;
+	wd_lock(&q->lock);
+	o->in_flight++;
+	lane = enter_locked(q, get);
+	wd_unlock(&q->lock);
+	if (lane >= 0 && q->wake)
+		q->wake(q->arg, (unsigned)lane);
+}
+
+void get_queue_prioritise(struct get_queue *q, struct origin_get *get, enum get_priority priority)
+{
+	int lane = -1;
+
+	wd_lock(&q->lock);
+	if (get->line == &q->parked && priority != GET_UNWANTED) {
+		get->priority = priority; /* it comes back with that */
+	} else if (get->line && get->line != &q->cancelled && get->priority != priority) {
+		leave_line(get);
+		get->priority = priority;
+		lane = enter_locked(q, get);
+	} else if (!get->line) {
+		get->priority = priority;
+	}
+	wd_unlock(&q->lock);
+	if (lane >= 0 && q->wake)
+		q->wake(q->arg, (unsigned)lane);
+}
+
+/* Moves the reads of o, or just this one, to the cancelled. */
+static bool cancel_line_locked(struct get_queue *q, struct origin_get **line, const struct origin_get *get,
+	const struct origin *o) WD_REQUIRES(q->lock)
+{
+	struct origin_get *g, *tmp;
+	bool found = false;
+
+	DL_FOREACH_SAFE(*line, g, tmp) {
+		if (g != get && (!o || g->priv != o))
+			continue;
+		leave_line(g);
+		join_line(&q->cancelled, g);
+		found = true;
+	}
+	return found;
+}
+
+static void cancel_matching(struct get_queue *q, const struct origin_get *get, const struct origin *o)
 {
 	bool found = false;
 
 	wd_lock(&q->lock);
-	for (int i = 0; i < 2; i++)
-		found |= list_move(&q->waiting[i], &q->cancelled, get, o);
-	found |= list_move(&q->parked, &q->cancelled, get, o);
+	for (int i = 0; i < GET_PRIORITIES; i++)
+		found |= cancel_line_locked(q, &q->waiting[i], get, o);
+	found |= cancel_line_locked(q, &q->parked, get, o);
 	for (unsigned i = 0; i < q->njobs; i++) {
 		struct get_job *job = &q->jobs[i];
 
@@ -257,7 +274,7 @@ struct get_job *get_queue_wait(struct get_queue *q, unsigned lane)
 
 	wd_lock(&q->lock);
 	while (!(job = take_locked(q, lane)) && !q->is_stopping) {
-		if (q->cancelled.head) {
+		if (q->cancelled) {
 			wd_unlock(&q->lock);
 			get_queue_end_cancelled(q);
 			wd_lock(&q->lock);
@@ -278,20 +295,31 @@ static void count_done(struct get_queue *q, struct origin *o)
 	wd_unlock(&q->lock);
 }
 
+/* The first that may have a place, or NULL. */
+static struct origin_get *next_locked(struct get_queue *q) WD_REQUIRES(q->lock)
+{
+	for (int i = GET_PRIORITIES - 1; i >= 0; i--)
+		if (q->waiting[i] && (i == GET_DEMAND || q->nlow < q->max_low))
+			return q->waiting[i];
+	return NULL;
+}
+
 /* Frees the job's place and gives it to a waiting read; returns that one's lane, -1: none waits. */
 static int leave_locked(struct get_queue *q, struct get_job *job) WD_REQUIRES(q->lock)
 {
-	struct origin_get *waiting;
+	struct origin_get *next;
 
 	q->lanes[job->lane].load--;
+	q->nlow -= job->is_low;
 	job->is_busy = false;
 	job->get = NULL;
 	job->next = q->free_jobs;
 	q->free_jobs = job;
-	waiting = list_pop(&q->waiting[1]);
-	if (!waiting)
-		waiting = list_pop(&q->waiting[0]);
-	return waiting ? place_locked(q, waiting->priv, waiting) : -1;
+	next = next_locked(q);
+	if (!next)
+		return -1;
+	leave_line(next);
+	return place_locked(q, next->priv, next);
 }
 
 void get_queue_park(struct get_queue *q, struct get_job *job, int64_t due_ns)
@@ -301,10 +329,10 @@ void get_queue_park(struct get_queue *q, struct get_job *job, int64_t due_ns)
 	int lane;
 
 	wd_lock(&q->lock);
-	is_cancelled = job->is_cancelled;
+	is_cancelled = job->is_cancelled || get->priority == GET_UNWANTED;
 	lane = leave_locked(q, job);
 	get->resume.due_ns = due_ns;
-	list_push(is_cancelled ? &q->cancelled : &q->parked, get);
+	join_line(is_cancelled ? &q->cancelled : &q->parked, get);
 	is_next = is_cancelled || due_ns < q->parked_due_ns;
 	if (!is_cancelled && is_next)
 		q->parked_due_ns = due_ns;
@@ -317,34 +345,28 @@ void get_queue_park(struct get_queue *q, struct get_job *job, int64_t due_ns)
 
 int64_t get_queue_unpark(struct get_queue *q, int64_t now_ns)
 {
-	struct get_list left;
-	struct origin_get *get;
+	struct origin_get *get, *tmp;
 	int64_t next_ns;
 	bool has_moved = false;
 
 	wd_lock(&q->lock);
 	if (now_ns >= q->parked_due_ns) {
-		list_init(&left);
 		q->parked_due_ns = INT64_MAX;
-		while ((get = list_pop(&q->parked))) {
+		DL_FOREACH_SAFE(q->parked, get, tmp) {
 			if (get->resume.due_ns > now_ns) {
 				if (get->resume.due_ns < q->parked_due_ns)
 					q->parked_due_ns = get->resume.due_ns;
-				list_push(&left, get);
 				continue;
 			}
 			has_moved = true;
-			if (place_locked(q, get->priv, get) < 0)
-				list_push(&q->waiting[get->is_demand], get);
+			leave_line(get);
+			enter_locked(q, get);
 		}
-		list_init(&q->parked);
-		while ((get = list_pop(&left)))
-			list_push(&q->parked, get);
 	}
 	next_ns = q->parked_due_ns;
 	wd_unlock(&q->lock);
-	for (unsigned i = 0; has_moved && q->wake && i < q->nlanes; i++)
-		q->wake(q->arg, i);
+	if (has_moved)
+		wake_all(q);
 	return next_ns;
 }
 
@@ -373,7 +395,9 @@ void get_queue_end_cancelled(struct get_queue *q)
 		struct origin *o;
 
 		wd_lock(&q->lock);
-		get = list_pop(&q->cancelled);
+		get = q->cancelled;
+		if (get)
+			leave_line(get);
 		wd_unlock(&q->lock);
 		if (!get)
 			return;

@@ -4,8 +4,10 @@
 /*
  * Which ranged read runs where and when. A queue has lanes, one per thread, and places for a fixed
  * number of running reads. A read that finds a place goes to the least loaded lane at once; others
- * wait, demand before the rest, each kind in order of arrival. The queue holds no memory of its own
- * per waiting read: the callers bound how many there are.
+ * wait in the line of their class (agent/priority.h), each in order of arrival, and a higher class goes
+ * first. A quarter of the places is for demand alone, so that it finds one free while all lower classes
+ * want more than there is. The queue holds no memory of its own per waiting read: the callers bound how
+ * many there are.
  *
  * A read is done exactly once, on a lane's thread, also when it was cancelled while it waited.
  * Thread-safe; one lock, a leaf, never held over a callback.
@@ -25,7 +27,7 @@ struct get_job {
 	/* the queue's */
 	struct get_job *next;
 	unsigned lane;
-	bool is_busy;
+	bool is_busy, is_low; /* is_low: began below demand */
 };
 
 /* wake(arg, lane): something is there for the lane's thread to take; any thread, no lock held. */
@@ -36,6 +38,8 @@ void get_queue_free(struct get_queue *q);
 
 void get_queue_push(struct get_queue *q, struct origin *o, struct origin_get *get);
 void get_queue_cancel(struct get_queue *q, struct origin_get *get);
+/* As origin_prioritise(). */
+void get_queue_prioritise(struct get_queue *q, struct origin_get *get, enum get_priority priority);
 /* Cancels all reads of o and waits until each is done. Not from a lane's thread. */
 void get_queue_drain(struct get_queue *q, struct origin *o);
 

@@ -26,12 +26,18 @@
 	M(ENSURES, "warpdrive_agent_ensure_requests_total", "", "Reads that had to wait for bytes")  \
 	M(UNCACHED_BYTES, "warpdrive_agent_uncached_bytes_total", "",                              \
 		"Bytes read through without being admitted to the cache")                          \
-	M(PREFETCH_BYTES, "warpdrive_prefetch_issued_bytes_total", "", "Bytes asked ahead of readers") \
+	M(PREFETCH_BYTES, "warpdrive_prefetch_issued_bytes_total", "", "Bytes fetched ahead of readers in the files that they read") \
 	M(PREFETCH_USED, "warpdrive_prefetch_used_bytes_total", "",                                \
 		"Bytes asked ahead that a reader came to while the file was streamed")               \
 	M(PREFETCH_UNUSED, "warpdrive_prefetch_unused_bytes_total", "",                            \
 		"Bytes fetched ahead that no reader had come to when the file was closed (later "      \
 		"opens, and reads by passthrough, are not seen here)")                             \
+	M(PREFETCH_CANCELLED, "warpdrive_prefetch_cancelled_bytes_total", "",                      \
+		"Bytes asked ahead that were given up before they were fetched: the file was closed, or " \
+		"its reader went elsewhere")                                                       \
+	M(AHEAD_DIRECTORY, "warpdrive_ahead_bytes_total", "class=\"directory\"",                   \
+		"Bytes fetched of files that nobody read yet")                                     \
+	M(AHEAD_WARM, "warpdrive_ahead_bytes_total", "class=\"warm\"", "")                         \
 	M(STREAMS_SEQUENTIAL, "warpdrive_read_streams_total", "pattern=\"sequential\"",            \
 		"Patterns found in reads: streams that were read on in sequence or by a fixed "     \
 		"stride, and single reads that belonged to none")                                  \

@@ -40,7 +40,7 @@ void open_file_free(struct open_file *of)
 {
 	if (of->object && of->mode == WD_OPEN_PASSTHROUGH && of->state != OPENING)
 		object_unpool(of->object);
-	fetch_unref(of->fetch);
+	fetch_close(of->fetch);
 	if (of->object)
 		object_unref(of->object);
 	mount_unref(of->mount);

@@ -311,6 +311,11 @@ void origin_cancel(struct origin *o, struct origin_get *get)
 	o->ops->cancel(o, get);
 }
 
+void origin_prioritise(struct origin *o, struct origin_get *get, enum get_priority priority)
+{
+	o->ops->prioritise(o, get, priority);
+}
+
 /* ---- metrics ---- */
 
 static const char *const fault_labels[ORIGIN_FAULT_COUNT] = {

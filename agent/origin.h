@@ -21,6 +21,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "agent/priority.h"
 #include "common/err.h"
 
 #define ORIGIN_ETAG_MAX 128
@@ -100,7 +101,8 @@ struct origin_get {
 	const char *key;
 	const struct version *version; /* If-Match */
 	uint64_t offset, length;       /* length > 0, inside the object */
-	bool is_demand;		       /* a reader waits: goes before the others */
+	/* Before origin_get(), unless it is demand; later origin_prioritise() alone changes it. */
+	enum get_priority priority;
 	/* Monotonic: when the reader's patience ends; 0: the origin's deadline from now on. Progress
 	 * (256 KiB) moves it, and so does waiting in line while the origin is well. */
 	int64_t deadline_ns;
@@ -122,7 +124,8 @@ struct origin_get {
 		int64_t due_ns, last_ns; /* while it waits for its origin to come back */
 	} resume;
 	void *priv;
-	struct origin_get *next;
+	struct origin_get **line; /* where it waits; NULL: it does not */
+	struct origin_get *prev, *next;
 };
 
 /* Counters of one kind of request, read by the metrics page. */
@@ -212,5 +215,9 @@ void origin_print_metrics(FILE *out);
 void origin_get(struct origin *o, struct origin_get *get);
 /* Asks a transfer to end early; done() still comes (-ECANCELED unless it had ended). */
 void origin_cancel(struct origin *o, struct origin_get *get);
+/* Moves a read that waits for its place to another class, e.g. to GET_DEMAND when a reader came to wait for it.
+ * GET_UNWANTED: one that waits ends with -ECANCELED, one that runs goes on. Also before origin_get(): then it
+ * begins with that. The memory must last until this returns, also where done() has been called. */
+void origin_prioritise(struct origin *o, struct origin_get *get, enum get_priority priority);
 
 #endif

@@ -517,6 +517,12 @@ static void file_cancel(struct origin *o, struct origin_get *get)
 	get_queue_cancel(pool.queue, get);
 }
 
+static void file_prioritise(struct origin *o, struct origin_get *get, enum get_priority priority)
+{
+	(void)o;
+	get_queue_prioritise(pool.queue, get, priority);
+}
+
 const struct origin_ops origin_file_ops = {
 	.scheme = "file",
 	.open = file_open,
@@ -529,4 +535,5 @@ const struct origin_ops origin_file_ops = {
 	.stat = file_stat,
 	.get = file_get,
 	.cancel = file_cancel,
+	.prioritise = file_prioritise,
 };

@@ -371,6 +371,12 @@ static void http_cancel(struct origin *o, struct origin_get *get)
 	transfer_cancel(get);
 }
 
+static void http_prioritise(struct origin *o, struct origin_get *get, enum get_priority priority)
+{
+	(void)o;
+	transfer_prioritise(get, priority);
+}
+
 #define HTTP_OPS(name)                                                                             \
 	{                                                                                          \
 		.scheme = name,                                                                    \
@@ -386,6 +392,7 @@ static void http_cancel(struct origin *o, struct origin_get *get)
 		.stat = http_stat,                                                                 \
 		.get = http_get,                                                                   \
 		.cancel = http_cancel,                                                             \
+		.prioritise = http_prioritise,                                                     \
 	}
 
 const struct origin_ops origin_http_ops = HTTP_OPS("http");

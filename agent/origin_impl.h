@@ -32,6 +32,7 @@ struct origin_ops {
 		struct origin *o, const char *key, struct version *ret_version, struct wd_err *err);
 	void (*get)(struct origin *o, struct origin_get *get);
 	void (*cancel)(struct origin *o, struct origin_get *get);
+	void (*prioritise)(struct origin *o, struct origin_get *get, enum get_priority priority);
 };
 
 struct origin {

@@ -575,6 +575,12 @@ static void s3_cancel(struct origin *o, struct origin_get *get)
 	transfer_cancel(get);
 }
 
+static void s3_prioritise(struct origin *o, struct origin_get *get, enum get_priority priority)
+{
+	(void)o;
+	transfer_prioritise(get, priority);
+}
+
 const struct origin_ops origin_s3_ops = {
 	.scheme = "s3",
 	.open = s3_open,
@@ -589,4 +595,5 @@ const struct origin_ops origin_s3_ops = {
 	.stat = s3_stat,
 	.get = s3_get,
 	.cancel = s3_cancel,
+	.prioritise = s3_prioritise,
 };

@@ -99,7 +99,7 @@ void proof_check(struct mount *mnt, const struct node *node, const struct object
 	p->get = (struct origin_get){.key = p->node.key,
 		.version = &p->node.version,
 		.length = 1,
-		.is_demand = true,
+		.priority = GET_DEMAND,
 		.sink = proof_sink,
 		.done = proof_done,
 		.arg = p};

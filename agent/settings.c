@@ -57,7 +57,7 @@ const struct wd_config_key settings_keys[] = {
 	{"transfer-threads", WD_CONFIG_INT, AT(transfer_threads), 1, 64, "2",
 		"threads that move object data"},
 	{"max-transfers", WD_CONFIG_INT, AT(max_transfers), 2, 1024, "32",
-		"transfers under way at once; more wait, readers first"},
+		"transfers under way at once; more wait, readers first; a quarter is for readers alone"},
 	{"metadata-workers", WD_CONFIG_INT, AT(metadata_workers), 1, 256, "32",
 		"listings and lookups under way at the origins at once"},
 	{"kubernetes", WD_CONFIG_STRING, AT(kubernetes), 0, 0, "auto",

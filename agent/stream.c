@@ -81,6 +81,23 @@ static void note_run(struct streams *ss, const struct stream *s)
 		ss->short_run = len;
 }
 
+/* What was asked ahead of a stream, and not yet read; false: nothing. */
+static bool asked_ahead(const struct stream *s, uint64_t *ret_from, uint64_t *ret_to)
+{
+	int64_t at = (int64_t)s->last + s->stride * (int64_t)s->ahead;
+
+	if (!s->is_live || s->window == 0)
+		return false;
+	*ret_from = s->next;
+	*ret_to = s->asked;
+	if (s->pattern == STREAM_STRIDED) {
+		*ret_from = s->stride > 0 ? s->next : at > 0 ? (uint64_t)at : 0;
+		*ret_to = s->stride > 0 ? (uint64_t)at + s->len : s->last;
+		return s->ahead > 0;
+	}
+	return *ret_to > *ret_from;
+}
+
 /* The least recently used makes place. */
 static struct stream_touch begin(struct streams *ss, const struct stream_read *r, uint64_t size)
 {
@@ -99,6 +116,10 @@ static struct stream_touch begin(struct streams *ss, const struct stream_read *r
 	touch.is_random = s->is_live && s->streak == 0;
 	if (s->is_live)
 		note_run(ss, s);
+	if (!asked_ahead(s, &touch.left_from, &touch.left_to))
+		touch.left_from = touch.left_to = 0;
+	if (touch.left_to > size)
+		touch.left_to = size;
 	*s = (struct stream){.is_live = true,
 		.first = r->offset,
 		.last = r->offset,
@@ -276,5 +297,15 @@ bool streams_next(struct streams *ss, uint64_t size, uint64_t max_len, uint64_t 
 						 : next_in_sequence(s, size, max_len, ret_offset, ret_len))
 			return true;
 	}
+	return false;
+}
+
+bool streams_await(const struct streams *ss, uint64_t from, uint64_t to)
+{
+	uint64_t start, end;
+
+	for (int i = 0; i < STREAMS; i++)
+		if (asked_ahead(&ss->s[i], &start, &end) && start < to && from < end)
+			return true;
 	return false;
 }

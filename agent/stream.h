@@ -59,6 +59,7 @@ struct stream_touch {
 	bool is_random;		   /* the read belongs to no stream, and a stream of one read made place for it */
 	bool is_wanting;	   /* some stream now wants bytes that were not asked for */
 	uint64_t from, to;	   /* read by now: the read itself, and what its stream passed on the way */
+	uint64_t left_from, left_to; /* asked ahead of a stream that made place; equal: nothing */
 };
 
 /* A read inside an object of `size` bytes. */
@@ -67,5 +68,7 @@ struct stream_touch streams_touch(struct streams *ss, const struct stream_read *
 /* The next range to ask for, at most max_len long; it counts as asked. False when none is wanted. */
 bool streams_next(struct streams *ss, uint64_t size, uint64_t max_len, uint64_t *ret_offset,
 	uint64_t *ret_len);
+/* Some stream is on its way to bytes of [from, to), which were asked ahead. */
+bool streams_await(const struct streams *ss, uint64_t from, uint64_t to);
 
 #endif

@@ -279,6 +279,11 @@ void transfer_cancel(struct origin_get *get)
 	get_queue_cancel(transfers.queue, get);
 }
 
+void transfer_prioritise(struct origin_get *get, enum get_priority priority)
+{
+	get_queue_prioritise(transfers.queue, get, priority);
+}
+
 void transfer_drain(struct http_site *s)
 {
 	if (transfers.queue)

@@ -13,9 +13,10 @@ int transfer_start(unsigned threads, unsigned max_transfers, struct wd_err *err)
 /* Every origin must be closed. */
 void transfer_stop(void);
 
-/* As origin_get/origin_cancel; s->base.in_flight is the queue's. */
+/* As origin_get, origin_cancel and origin_prioritise; s->base.in_flight is the queue's. */
 void transfer_get(struct http_site *s, struct origin_get *get);
 void transfer_cancel(struct origin_get *get);
+void transfer_prioritise(struct origin_get *get, enum get_priority priority);
 void transfer_drain(struct http_site *s);
 
 #endif

@@ -106,6 +106,7 @@ static inline void fetch_init(struct fetch *f, const char *key, const struct ver
 		.version = &f->version,
 		.offset = offset,
 		.length = length,
+		.priority = GET_DEMAND,
 		.sink = fetch_sink,
 		.done = fetch_done,
 		.arg = f};

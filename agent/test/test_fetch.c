@@ -3,206 +3,9 @@
  * Fetching over a real directory (file: origin) into a real store: every wait is answered once, with the
  * right bytes, whether the cache has room or not, and blocks come from the origin once.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
+#include "agent/test/fetch_fixture.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-#include "agent/fetch.h"
-#include "agent/origin.h"
-#include "common/fault.h"
-#include "common/lock.h"
-
-#define MIB (1024 * 1024)
-#define SIZE (24 * MIB + 777)
-
-struct fixture {
-	char dir[64], data[96], cache[96];
-	struct settings settings;
-	struct meta *meta;
-	struct store *store;
-	struct tree *tree;
-	struct fetcher *fetcher;
-	struct dataset *ds;
-};
-
-static unsigned char byte_at(uint64_t i)
-{
-	return (unsigned char)(i * 2654435761u >> 13 ^ i >> 20);
-}
-
-static void put_file(struct fixture *f, const char *name, uint64_t size, unsigned salt)
-{
-	char path[256];
-	unsigned char *data = malloc(size);
-	int fd;
-
-	for (uint64_t i = 0; i < size; i++)
-		data[i] = (unsigned char)(byte_at(i) + salt);
-	snprintf(path, sizeof(path), "%s/%s", f->data, name);
-	fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644);
-	assert_int_equal(write(fd, data, size), size);
-	close(fd);
-	free(data);
-}
-
-static void start(struct fixture *f, uint64_t limit)
-{
-	struct wd_err err = WD_ERR_INIT;
-	struct origin_options options = {0};
-	struct store_config config = {.dir = f->cache, .limit_bytes = limit};
-	struct origin *origin = NULL;
-	char url[128];
-
-	assert_int_equal(origins_start(2, 8, &err), 0);
-	assert_int_equal(meta_open(f->cache, &f->meta, &err), 0);
-	assert_int_equal(store_open(&config, f->meta, &f->store, &err), 0);
-	f->tree = tree_new(f->meta, &f->settings);
-	f->fetcher = fetcher_new(f->store, f->meta, &f->settings);
-	snprintf(url, sizeof(url), "file://%s", f->data);
-	assert_int_equal(origin_open(url, &options, &origin, &err), 0);
-	assert_int_equal(tree_dataset(f->tree, origin, url, "me", &(struct identity){0}, false, &f->ds, &err), 0);
-}
-
-static void stop(struct fixture *f)
-{
-	dataset_unref(f->ds);
-	origins_stop();
-	store_close(f->store);
-	fetcher_free(f->fetcher);
-	tree_free(f->tree);
-	meta_close(f->meta);
-}
-
-static int setup(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	strcpy(f->dir, "/tmp/wd-fetch-XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
-	snprintf(f->data, sizeof(f->data), "%s/data", f->dir);
-	snprintf(f->cache, sizeof(f->cache), "%s/cache", f->dir);
-	mkdir(f->data, 0755);
-	mkdir(f->cache, 0700);
-	f->settings = (struct settings){.metadata_ttl = 60000,
-		.list_after_lookups = 8,
-		.memory_limit = 64 * MIB,
-		.small_object_size = MIB,
-		.prefetch_window = 8 * MIB,
-		.prefetch_budget = 64 * MIB,
-		.max_get_size = 2 * MIB,
-		.max_transfers = 8,
-		.proof_ttl = 60000};
-	*state = f;
-	return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	return remove(path);
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	wd_fault_arm(NULL);
-	nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-	free(f);
-	return 0;
-}
-
-static struct fetch *open_one(struct fixture *f, const char *name)
-{
-	struct node node;
-	struct object_id id;
-	struct object *object = NULL;
-	struct fetch *fetch = NULL;
-	struct wd_err err = WD_ERR_INIT;
-	uint32_t ttl_ms;
-
-	assert_int_equal(tree_lookup(f->ds, TREE_ROOT, name, 0, true, &node, &ttl_ms, &err), 0);
-	assert_int_equal(tree_bind(f->ds, node.node, true, &node, &err), 0);
-	tree_object_id(f->ds, &node, &id);
-	assert_int_equal(store_get(f->store, &id, node.version.size, &object, &err), 0);
-	assert_int_equal(fetch_open(f->fetcher, f->ds, &node, object, &fetch), 0);
-	object_unref(object);
-	return fetch;
-}
-
-/* A wait that a test thread sleeps on. */
-struct sleeper {
-	struct fetch_wait wait;
-	struct wd_mutex lock;
-	struct wd_cond cond;
-	int status, fd, answers;
-};
-
-static void answered(struct fetch_wait *w, int status, int fd, const struct wd_err *err)
-{
-	struct sleeper *s = (struct sleeper *)w;
-
-	wd_lock(&s->lock);
-	s->status = status;
-	s->fd = fd;
-	s->answers++;
-	wd_cond_broadcast(&s->cond);
-	wd_unlock(&s->lock);
-}
-
-/* Reads a range through ensure; returns the status. */
-static bool is_reader_gone;
-
-static bool reader_is_gone(const struct fetch_wait *w)
-{
-	return is_reader_gone;
-}
-
-static int read_range(struct fetch *fetch, uint64_t offset, uint64_t len, unsigned flags, unsigned char *out,
-	bool *ret_is_cached)
-{
-	struct sleeper s = {.wait = {.offset = offset, .len = len, .flags = flags, .cb = answered,
-				    .is_gone = reader_is_gone}};
-	int fd;
-
-	wd_mutex_init(&s.lock);
-	wd_cond_init(&s.cond);
-	fetch_ensure(fetch, &s.wait);
-	wd_lock(&s.lock);
-	while (!s.answers)
-		wd_cond_wait(&s.cond, &s.lock);
-	wd_unlock(&s.lock);
-	assert_int_equal(s.answers, 1);
-	wd_cond_done(&s.cond);
-	wd_mutex_done(&s.lock);
-	if (s.status < 0)
-		return s.status;
-	fd = s.fd >= 0 ? s.fd : object_open_file(fetch_object(fetch), NULL);
-	assert_true(fd >= 0);
-	assert_int_equal(pread(fd, out, len, s.fd >= 0 ? 0 : (off_t)offset), len);
-	close(fd);
-	if (ret_is_cached)
-		*ret_is_cached = s.fd < 0;
-	return 0;
-}
-
-static void check(const unsigned char *data, uint64_t offset, uint64_t len, unsigned salt)
-{
-	for (uint64_t i = 0; i < len; i++)
-		if (data[i] != (unsigned char)(byte_at(offset + i) + salt))
-			fail_msg("wrong byte at %llu", (unsigned long long)(offset + i));
-}
 
 static uint64_t origin_bytes(void)
 {
@@ -231,7 +34,7 @@ static void a_random_read_brings_only_its_blocks(void **state)
 	/* again: nothing is fetched */
 	assert_int_equal(read_range(fetch, 10 * MIB + 5, 1000, 0, out, &is_cached), 0);
 	assert_int_equal(origin_bytes() - before, WD_BLOCK_SIZE + SIZE % WD_BLOCK_SIZE);
-	fetch_unref(fetch);
+	fetch_close(fetch);
 	stop(f);
 	free(out);
 }
@@ -249,7 +52,7 @@ static void a_small_object_comes_whole_and_complete(void **state)
 	assert_int_equal(read_range(fetch, 300000, 64, FETCH_CACHE_ONLY, out, &is_cached), 0);
 	check(out, 300000, 64, 3);
 	assert_true(object_is_complete(fetch_object(fetch)));
-	fetch_unref(fetch);
+	fetch_close(fetch);
 	stop(f);
 }
 
@@ -303,7 +106,7 @@ static void many_readers_share_one_fetch(struct fixture *f, uint64_t limit, bool
 		pthread_join(threads[i], NULL);
 	if (is_exact)
 		assert_true(origin_bytes() - before <= SIZE);
-	fetch_unref(fetch);
+	fetch_close(fetch);
 	stop(f);
 }
 
@@ -334,8 +137,8 @@ static void a_full_cache_is_an_answer_for_those_who_want_only_it(void **state)
 	assert_int_equal(read_range(b, 0, 900000, 0, out, &is_cached), 0);
 	assert_false(is_cached);
 	check(out, 0, 900000, 1);
-	fetch_unref(a);
-	fetch_unref(b);
+	fetch_close(a);
+	fetch_close(b);
 	stop(f);
 	free(out);
 }
@@ -355,7 +158,7 @@ static void a_changed_object_is_stale_where_it_is_absent(void **state)
 	assert_true(fetch_is_stale(fetch));
 	assert_int_equal(read_range(fetch, 0, 1000, 0, out, NULL), 0);
 	check(out, 0, 1000, 0);
-	fetch_unref(fetch);
+	fetch_close(fetch);
 	stop(f);
 }
 
@@ -373,7 +176,7 @@ static void a_disk_error_is_read_past(void **state)
 	assert_int_equal(read_range(fetch, MIB, 300000, 0, out, &is_cached), 0);
 	assert_false(is_cached);
 	check(out, MIB, 300000, 0);
-	fetch_unref(fetch);
+	fetch_close(fetch);
 	stop(f);
 	free(out);
 }
@@ -391,7 +194,7 @@ static void bytes_can_be_had_without_the_cache_file(void **state)
 	assert_int_equal(read_range(fetch, 12345, 5000, FETCH_BYTES, out, &is_cached), 0);
 	assert_false(is_cached);
 	check(out, 12345, 5000, 0);
-	fetch_unref(fetch);
+	fetch_close(fetch);
 	stop(f);
 }
 
@@ -412,7 +215,7 @@ static void nothing_is_read_past_the_cache_for_who_is_gone(void **state)
 	is_reader_gone = false;
 	assert_int_equal(read_range(fetch, 12345, 5000, FETCH_BYTES, out, NULL), 0);
 	check(out, 12345, 5000, 0);
-	fetch_unref(fetch);
+	fetch_close(fetch);
 	stop(f);
 }
 
@@ -463,8 +266,8 @@ static void after_a_loss_of_power_only_what_is_bad_is_fetched(void **state)
 
 	assert_int_equal(read_range(big, 0, 4 * MIB, 0, out, NULL), 0);
 	assert_int_equal(read_range(small, 0, 700000, 0, out, NULL), 0);
-	fetch_unref(big);
-	fetch_unref(small);
+	fetch_close(big);
+	fetch_close(small);
 	assert_int_equal(meta_flush(f->meta), 0);
 	lose_power(f);
 	nftw(f->cache, zero_second_block, 16, FTW_PHYS);
@@ -481,8 +284,8 @@ static void after_a_loss_of_power_only_what_is_bad_is_fetched(void **state)
 	check(out, 300000, 64, 3);
 	assert_true(object_is_complete(fetch_object(small)));
 	assert_int_equal(origin_bytes() - before, 700000); /* small objects come whole */
-	fetch_unref(big);
-	fetch_unref(small);
+	fetch_close(big);
+	fetch_close(small);
 	/* and what was good costs nothing at all */
 	lose_power(f);
 	big = open_one(f, "big");
@@ -490,7 +293,7 @@ static void after_a_loss_of_power_only_what_is_bad_is_fetched(void **state)
 	assert_int_equal(read_range(big, 0, 4 * MIB, 0, out, &is_cached), 0);
 	check(out, 0, 4 * MIB, 0);
 	assert_int_equal(origin_bytes(), before);
-	fetch_unref(big);
+	fetch_close(big);
 	stop(f);
 	unsetenv("WARPDRIVE_BOOT_ID");
 	free(out);

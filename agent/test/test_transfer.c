@@ -335,7 +335,7 @@ static void demand_goes_before_the_others(void **state)
 		fetch_init(&f[i], "f", &v, 0, 100);
 		f[i].order = order;
 		f[i].norder = &norder;
-		f[i].get.is_demand = i >= 18;
+		f[i].get.priority = i < 8 || i >= 18 ? GET_DEMAND : GET_STREAM;
 		origin_get(s->origin, &f[i].get);
 		if (i == 7)
 			http_origin_wait_requests(s->server, 8);
@@ -345,7 +345,7 @@ static void demand_goes_before_the_others(void **state)
 		assert_int_equal(fetch_wait(&f[i]), 0);
 	/* two threads finish them: not quite in order, but no other before most of the demand */
 	for (unsigned i = 0; i < 28; i++) {
-		if (order[i]->get.is_demand)
+		if (order[i]->get.priority == GET_DEMAND)
 			last_demand = i;
 		else if (order[i] >= &f[8] && i < first_other)
 			first_other = i;
@@ -448,7 +448,7 @@ static void *many(void *arg)
 	for (int round = 0; round < 4; round++) {
 		for (int i = 0; i < 32; i++) {
 			fetch_init(&f[i], "f", &v, (uint64_t)i * 1000, 50000 + (uint64_t)i);
-			f[i].get.is_demand = i & 1;
+			f[i].get.priority = i & 1 ? GET_DEMAND : GET_WARM;
 			origin_get(s->origin, &f[i].get);
 			if (i % 8 == 7)
 				origin_cancel(s->origin, &f[i - 4].get);

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The queue of reads, with the test as its only lane: who goes first, and who not at all. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/get_queue.h"
+
+#define READS 16
+
+struct read {
+	struct origin_get get;
+	char name;
+	int ndone, status;
+};
+
+struct fixture {
+	struct get_queue *queue;
+	struct origin origin;
+	struct read reads[READS];
+	struct get_job *running[READS];
+	unsigned nreads, nrunning;
+	char order[64]; /* names of reads as they were given to the lane, cancelled ones in capitals */
+};
+
+static struct fixture fixture;
+
+static void done(void *arg, int status, const struct wd_err *err)
+{
+	struct read *r = arg;
+
+	r->ndone++;
+	r->status = status;
+	if (status == -ECANCELED)
+		snprintf(fixture.order + strlen(fixture.order), 2, "%c", r->name - 32);
+}
+
+static int begin(void **state)
+{
+	struct fixture *f = &fixture;
+
+	memset(f, 0, sizeof(*f));
+	f->queue = get_queue_new(1, 4, NULL, NULL); /* of 4 places one is for demand */
+	assert_non_null(f->queue);
+	*state = f;
+	return 0;
+}
+
+static int end(void **state)
+{
+	struct fixture *f = *state;
+
+	get_queue_free(f->queue);
+	assert_int_equal(f->origin.in_flight, 0);
+	for (unsigned i = 0; i < f->nreads; i++)
+		assert_int_equal(f->reads[i].ndone, 1);
+	return 0;
+}
+
+static struct read *push(struct fixture *f, char name, enum get_priority priority)
+{
+	struct read *r = &f->reads[f->nreads++];
+
+	r->name = name;
+	r->get = (struct origin_get){.priority = priority, .done = done, .arg = r};
+	get_queue_push(f->queue, &f->origin, &r->get);
+	return r;
+}
+
+/* The lane's thread takes what it was given. */
+static void take(struct fixture *f)
+{
+	struct get_job *job;
+
+	get_queue_end_cancelled(f->queue);
+	while ((job = get_queue_take(f->queue, 0))) {
+		const struct read *r = job->get->arg;
+
+		snprintf(f->order + strlen(f->order), 2, "%c", r->name);
+		f->running[f->nrunning++] = job;
+	}
+}
+
+/* ... and has finished the oldest that runs. */
+static void finish(struct fixture *f)
+{
+	get_queue_finish(f->queue, f->running[0], 0, NULL);
+	memmove(f->running, f->running + 1, sizeof(f->running[0]) * --f->nrunning);
+	take(f);
+}
+
+static void finish_all(struct fixture *f)
+{
+	while (f->nrunning > 0)
+		finish(f);
+}
+
+static void a_higher_class_goes_first(void **state)
+{
+	struct fixture *f = *state;
+
+	for (int i = 0; i < 4; i++)
+		push(f, 'x', GET_DEMAND);
+	push(f, 'w', GET_WARM);
+	push(f, 'd', GET_DIRECTORY);
+	push(f, 's', GET_STREAM);
+	push(f, 't', GET_STREAM);
+	push(f, 'r', GET_DEMAND);
+	take(f);
+	finish_all(f);
+	assert_string_equal(f->order, "xxxxrstdw");
+}
+
+static void a_place_is_kept_for_demand(void **state)
+{
+	struct fixture *f = *state;
+
+	for (int i = 0; i < 5; i++)
+		push(f, 'a', GET_STREAM);
+	take(f);
+	assert_string_equal(f->order, "aaa");
+	push(f, 'r', GET_DEMAND);
+	take(f);
+	assert_string_equal(f->order, "aaar");
+	finish(f);
+	assert_string_equal(f->order, "aaara");
+	finish_all(f);
+}
+
+static void a_raised_read_goes_at_once(void **state)
+{
+	struct fixture *f = *state;
+	struct read *last;
+
+	for (int i = 0; i < 6; i++)
+		push(f, 'a', GET_STREAM);
+	last = push(f, 'r', GET_WARM);
+	take(f);
+	assert_string_equal(f->order, "aaa");
+	get_queue_prioritise(f->queue, &last->get, GET_DEMAND);
+	take(f);
+	assert_string_equal(f->order, "aaar");
+	finish_all(f);
+	assert_string_equal(f->order, "aaaraaa");
+	assert_int_equal(last->status, 0);
+	get_queue_prioritise(f->queue, &last->get, GET_STREAM); /* it is over: nothing happens */
+}
+
+static void a_read_is_raised_before_it_is_pushed(void **state)
+{
+	struct fixture *f = *state;
+	struct read *r = &f->reads[READS - 1];
+
+	for (int i = 0; i < 4; i++)
+		push(f, 'a', GET_STREAM);
+	*r = (struct read){.name = 'r', .get = {.priority = GET_WARM, .done = done, .arg = r}};
+	get_queue_prioritise(f->queue, &r->get, GET_DEMAND);
+	get_queue_push(f->queue, &f->origin, &r->get);
+	take(f);
+	assert_string_equal(f->order, "aaar");
+	finish_all(f);
+	assert_int_equal(r->ndone, 1);
+}
+
+static void what_nobody_wants_ends_if_it_has_not_begun(void **state)
+{
+	struct fixture *f = *state;
+	struct read *first = push(f, 'a', GET_STREAM), *b, *c, *d;
+
+	push(f, 'x', GET_DEMAND);
+	push(f, 'x', GET_DEMAND);
+	push(f, 'x', GET_DEMAND);
+	b = push(f, 'b', GET_STREAM);
+	c = push(f, 'c', GET_STREAM);
+	d = push(f, 'd', GET_STREAM);
+	take(f);
+	get_queue_prioritise(f->queue, &first->get, GET_UNWANTED);
+	get_queue_prioritise(f->queue, &b->get, GET_UNWANTED);
+	get_queue_prioritise(f->queue, &c->get, GET_UNWANTED);
+	take(f);
+	assert_string_equal(f->order, "axxxBC");
+	assert_int_equal(b->status, -ECANCELED);
+	assert_int_equal(first->ndone, 0);
+	finish_all(f);
+	assert_string_equal(f->order, "axxxBCd");
+	assert_int_equal(first->status, 0);
+	assert_int_equal(d->status, 0);
+}
+
+static void a_parked_read_comes_back_in_its_new_class(void **state)
+{
+	struct fixture *f = *state;
+	struct read *p = push(f, 'p', GET_WARM), *u = push(f, 'u', GET_WARM);
+
+	take(f);
+	get_queue_park(f->queue, f->running[0], 100);
+	get_queue_park(f->queue, f->running[1], 200);
+	f->nrunning = 0;
+	for (int i = 0; i < 4; i++)
+		push(f, 'x', GET_DEMAND);
+	push(f, 's', GET_STREAM);
+	take(f);
+	get_queue_prioritise(f->queue, &p->get, GET_DEMAND);
+	get_queue_prioritise(f->queue, &u->get, GET_UNWANTED);
+	assert_int_equal(get_queue_unpark(f->queue, 50), 100);
+	assert_int_equal(get_queue_unpark(f->queue, 100), INT64_MAX);
+	take(f);
+	finish_all(f);
+	assert_string_equal(f->order, "puxxxxUps");
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
+	const struct CMUnitTest tests[] = {
+		T(a_higher_class_goes_first),
+		T(a_place_is_kept_for_demand),
+		T(a_raised_read_goes_at_once),
+		T(a_read_is_raised_before_it_is_pushed),
+		T(what_nobody_wants_ends_if_it_has_not_begun),
+		T(a_parked_read_comes_back_in_its_new_class),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
