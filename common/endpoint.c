@@ -360,7 +360,7 @@ int wd_listen_for_group(const char *path, struct wd_err *err)
 	return listen_on(path, SOCK_SEQPACKET, 0660, err);
 }
 
-int wd_listen_stream(const char *path, struct wd_err *err)
+int wd_listen_stream(const char *path, bool is_for_group, struct wd_err *err)
 {
-	return listen_on(path, SOCK_STREAM, 0600, err);
+	return listen_on(path, SOCK_STREAM, is_for_group ? 0660 : 0600, err);
 }

@@ -312,7 +312,7 @@ int wd_client_call(int sock, struct wd_msg *m, int timeout_ms, struct wd_err *er
 int wd_listen(const char *path, struct wd_err *err);
 /* The same with mode 0660: the process's group may connect, too. */
 int wd_listen_for_group(const char *path, struct wd_err *err);
-/* The same for SOCK_STREAM: what others' protocols (gRPC) want. */
-int wd_listen_stream(const char *path, struct wd_err *err);
+/* The same two for SOCK_STREAM: what others' protocols (gRPC) want. */
+int wd_listen_stream(const char *path, bool is_for_group, struct wd_err *err);
 
 #endif

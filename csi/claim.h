@@ -6,7 +6,7 @@
  * which claim it is for (the provisioner's --extra-create-metadata), not what stands in it.
  */
 #include "csi/kube_api.h"
-#include "csi/rpc.h"
+#include "common/rpc.h"
 #include "csi/volume.h"
 
 struct claim {

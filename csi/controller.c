@@ -272,14 +272,14 @@ static enum rpc_code get_capabilities(struct rpc_call *call, const void *request
 #define P "/csi.v1.Controller/"
 const struct rpc_method controller_methods[] = {
 	{P "CreateVolume", &csi__v1__create_volume_request__descriptor,
-		&csi__v1__create_volume_response__descriptor, create_volume, false},
+		&csi__v1__create_volume_response__descriptor, create_volume, RPC_UNARY},
 	{P "DeleteVolume", &csi__v1__delete_volume_request__descriptor,
-		&csi__v1__delete_volume_response__descriptor, delete_volume, false},
+		&csi__v1__delete_volume_response__descriptor, delete_volume, RPC_UNARY},
 	{P "ValidateVolumeCapabilities", &csi__v1__validate_volume_capabilities_request__descriptor,
-		&csi__v1__validate_volume_capabilities_response__descriptor, validate, false},
+		&csi__v1__validate_volume_capabilities_response__descriptor, validate, RPC_UNARY},
 	{P "ControllerGetVolume", &csi__v1__controller_get_volume_request__descriptor,
-		&csi__v1__controller_get_volume_response__descriptor, get_volume, true},
+		&csi__v1__controller_get_volume_response__descriptor, get_volume, RPC_INLINE},
 	{P "ControllerGetCapabilities", &csi__v1__controller_get_capabilities_request__descriptor,
-		&csi__v1__controller_get_capabilities_response__descriptor, get_capabilities, true},
+		&csi__v1__controller_get_capabilities_response__descriptor, get_capabilities, RPC_INLINE},
 };
 const size_t controller_nmethods = sizeof(controller_methods) / sizeof(controller_methods[0]);

@@ -12,7 +12,7 @@
 #include "common/err.h"
 #include "common/lock.h"
 #include "csi/claim.h"
-#include "csi/rpc.h"
+#include "common/rpc.h"
 
 #define DRIVER_NAME "csi.warpdrive.io"
 #define DRIVER_NODE_ID_MAX 192 /* bytes, as published */

@@ -42,9 +42,9 @@ static enum rpc_code probe(struct rpc_call *call, const void *request, void *res
 #define P "/csi.v1.Identity/"
 const struct rpc_method identity_methods[] = {
 	{P "GetPluginInfo", &csi__v1__get_plugin_info_request__descriptor,
-		&csi__v1__get_plugin_info_response__descriptor, get_plugin_info, true},
+		&csi__v1__get_plugin_info_response__descriptor, get_plugin_info, RPC_INLINE},
 	{P "GetPluginCapabilities", &csi__v1__get_plugin_capabilities_request__descriptor,
-		&csi__v1__get_plugin_capabilities_response__descriptor, get_plugin_capabilities, true},
-	{P "Probe", &csi__v1__probe_request__descriptor, &csi__v1__probe_response__descriptor, probe, true},
+		&csi__v1__get_plugin_capabilities_response__descriptor, get_plugin_capabilities, RPC_INLINE},
+	{P "Probe", &csi__v1__probe_request__descriptor, &csi__v1__probe_response__descriptor, probe, RPC_INLINE},
 };
 const size_t identity_nmethods = sizeof(identity_methods) / sizeof(identity_methods[0]);

@@ -4,7 +4,7 @@
 /* Questions to the Kubernetes API: one GET at a time, with the pod's own service account. */
 #include <jansson.h>
 
-#include "csi/rpc.h"
+#include "common/rpc.h"
 
 struct kube {
 	const char *url;	/* of the API server; NULL: there is none */

@@ -21,6 +21,7 @@
 #include "csi/unused.h"
 
 #define GRACE_MS 10000
+#define WORKERS 32 /* publishes wait for agent and origin */
 
 struct options {
 	const char *endpoint, *run_dir, *kubelet_dir, *node_id;
@@ -110,12 +111,15 @@ static void stop_serving(void *server)
 static int serve(const struct options *o, struct driver *d, struct wd_err *err)
 {
 	struct rpc_method *methods = calloc(identity_nmethods + node_nmethods + controller_nmethods, sizeof(*methods));
+	struct rpc_config config = {.path = o->endpoint, .arg = d, .workers = WORKERS};
 	struct rpc_server *server = NULL;
 	int rc;
 
 	if (!methods)
 		return wd_err_set(err, ENOMEM, "out of memory");
-	rc = rpc_start(o->endpoint, methods, collect(o, methods), d, &server, err);
+	config.methods = methods;
+	config.nmethods = collect(o, methods);
+	rc = rpc_start(&config, &server, err);
 	if (rc == 0) {
 		wd_info("warpdrive-csi " WD_VERSION " serves '%s' on node '%s'", o->endpoint, o->node_id);
 		wd_tell_ready(o->ready_fd);

@@ -224,14 +224,14 @@ static enum rpc_code node_get_info(struct rpc_call *call, const void *request, v
 #define P "/csi.v1.Node/"
 const struct rpc_method node_methods[] = {
 	{P "NodePublishVolume", &csi__v1__node_publish_volume_request__descriptor,
-		&csi__v1__node_publish_volume_response__descriptor, node_publish, false},
+		&csi__v1__node_publish_volume_response__descriptor, node_publish, RPC_UNARY},
 	{P "NodeUnpublishVolume", &csi__v1__node_unpublish_volume_request__descriptor,
-		&csi__v1__node_unpublish_volume_response__descriptor, node_unpublish, false},
+		&csi__v1__node_unpublish_volume_response__descriptor, node_unpublish, RPC_UNARY},
 	{P "NodeGetVolumeStats", &csi__v1__node_get_volume_stats_request__descriptor,
-		&csi__v1__node_get_volume_stats_response__descriptor, node_get_volume_stats, false},
+		&csi__v1__node_get_volume_stats_response__descriptor, node_get_volume_stats, RPC_UNARY},
 	{P "NodeGetCapabilities", &csi__v1__node_get_capabilities_request__descriptor,
-		&csi__v1__node_get_capabilities_response__descriptor, node_get_capabilities, true},
+		&csi__v1__node_get_capabilities_response__descriptor, node_get_capabilities, RPC_INLINE},
 	{P "NodeGetInfo", &csi__v1__node_get_info_request__descriptor,
-		&csi__v1__node_get_info_response__descriptor, node_get_info, true},
+		&csi__v1__node_get_info_response__descriptor, node_get_info, RPC_INLINE},
 };
 const size_t node_nmethods = sizeof(node_methods) / sizeof(node_methods[0]);

@@ -10,7 +10,7 @@
  */
 #include <stdbool.h>
 
-#include "csi/rpc.h"
+#include "common/rpc.h"
 
 #define URL_LEN_MAX 1024 /* bytes */
 

@@ -6,7 +6,7 @@
  * and the secrets. Everything is the user's or a stranger's; errors name the field. Pure.
  */
 #include "csi/csi.pb-c.h"
-#include "csi/rpc.h"
+#include "common/rpc.h"
 
 #define VOLUME_ID_MAX 128 /* bytes, as published for ids */
 

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef WD_CSI_RPC_H
-#define WD_CSI_RPC_H
+#ifndef WD_COMMON_RPC_H
+#define WD_COMMON_RPC_H
 /*
  * The gRPC server: a table of methods, handlers that get a decoded request and fill in a response.
  * Everything that is the same for all calls happens here once: decoding, encoding, unknown methods,
  * deadlines, cancellation, the log line. rpc.c is the only file that knows gRPC.
  *
- * Threads: one poller; RPC_WORKERS workers; RPC_QUEUE_MAX calls wait for a worker, further ones get
- * RESOURCE_EXHAUSTED. A method marked inline runs on the poller: it must neither block nor be slow,
- * and in return it is answered however busy the workers are.
+ * Threads: one poller; workers, and other workers for streams; RPC_QUEUE_MAX calls wait for a worker, further
+ * ones get RESOURCE_EXHAUSTED, and so does a stream for which no worker is free. An inline method runs on
+ * the poller: it must neither block nor be slow, and in return it is answered however busy the workers are.
  */
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "common/err.h"
-#include "csi/arena.h"
+#include "common/arena.h"
 
-#define RPC_WORKERS 32
+#define RPC_WORKERS_MAX 32
 #define RPC_QUEUE_MAX 128
 #define RPC_MESSAGE_MAX (4u << 20) /* bytes of a request */
 
@@ -47,18 +47,30 @@ struct rpc_call {
 	int cancel_fd;	     /* readable once the caller has gone; for poll(2) */
 	const char *subject; /* for the log line: a volume's id; NULL: none */
 	const char *text;    /* of the error */
+	/* the transport's: one message of a stream; tests bring their own */
+	int (*send)(struct rpc_call *call, const void *bytes, size_t len);
 };
 
 /* request and response are of the method's types; response is initialised, and whatever it points
  * to lives in the arena or in static memory. */
 typedef enum rpc_code (*rpc_handler)(struct rpc_call *call, const void *request, void *response);
 
+enum rpc_kind {
+	RPC_UNARY,
+	RPC_INLINE, /* unary, on the poller */
+	RPC_STREAM  /* the handler sends any number of messages with rpc_send(); its response is not used */
+};
+
 struct rpc_method {
 	const char *path; /* "/csi.v1.Node/NodeGetInfo" */
 	const ProtobufCMessageDescriptor *in, *out;
 	rpc_handler handler;
-	bool is_inline;
+	enum rpc_kind kind;
 };
+
+/* Sends one message of a stream, of the method's type; waits until the caller has room for it. -ECANCELED: the
+ * caller has gone, or the server ends; -ENOMEM. The message is the handler's. */
+int rpc_send(struct rpc_call *call, const ProtobufCMessage *message);
 
 /* Ends a handler: sets the text (UTF-8) and returns the code. Never a secret. */
 enum rpc_code rpc_fail(struct rpc_call *call, enum rpc_code code, const char *fmt, ...)
@@ -73,11 +85,20 @@ bool rpc_is_cancelled(const struct rpc_call *call);
 enum rpc_code rpc_run(const struct rpc_method *m, struct rpc_call *call, const void *bytes,
 	size_t len, void **ret_bytes, size_t *ret_len);
 
+struct rpc_config {
+	const char *path;		  /* of the unix socket */
+	const struct rpc_method *methods; /* borrowed */
+	size_t nmethods;
+	void *arg;		  /* what handlers get */
+	unsigned workers;	  /* at most RPC_WORKERS_MAX */
+	unsigned stream_workers; /* the same; 0: no method is a stream */
+	bool is_for_group;	  /* the process's group may connect, too */
+};
+
 struct rpc_server;
-/* Serves the methods (borrowed) on a unix socket at path, mode 0600. A socket that nobody listens
+/* Serves the methods on a unix socket at path, mode 0600 (for the group: 0660). A socket that nobody listens
  * behind is replaced, a live one is refused. 0 or -errno. */
-int rpc_start(const char *path, const struct rpc_method *methods, size_t nmethods, void *arg,
-	struct rpc_server **ret_server, struct wd_err *err);
+int rpc_start(const struct rpc_config *config, struct rpc_server **ret_server, struct wd_err *err);
 /* Stops accepting, lets calls end for grace_ms, cancels the rest, joins every thread. */
 void rpc_stop(struct rpc_server *s, int grace_ms);
 

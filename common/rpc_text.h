@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef WD_CSI_RPC_TEXT_H
-#define WD_CSI_RPC_TEXT_H
+#ifndef WD_COMMON_RPC_TEXT_H
+#define WD_COMMON_RPC_TEXT_H
 /*
  * The strings of an encoded protobuf message, checked on the wire. protobuf-c hands out whatever
  * bytes arrive, and a NUL in the middle cuts a string short without a word: an id that was checked

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See rpc_text.h. The wire format: https://protobuf.dev/programming-guides/encoding/ */
-#include "csi/rpc_text.h"
+#include "common/rpc_text.h"
 
 #include <stdint.h>
 #include <string.h>

@@ -7,12 +7,12 @@
  *	                                         └──────► worker ── DONE ──► poller: the last reference goes
  *
  * A call has two references: one until core says that the caller is done or gone (CLOSE), one until
- * the answer is sent (DONE). For each method one request to core is outstanding, and one for all
+ * the answer is sent (DONE). The worker of a stream waits for each message to be taken (SENT). For each method one request to core is outstanding, and one for all
  * unknown methods: without it a call of an unknown method would hang until its deadline.
  *
  * The listening socket is our own: core would unlink a live server's socket, and give it any mode.
  */
-#include "csi/rpc.h"
+#include "common/rpc.h"
 
 #include <errno.h>
 #include <grpc/byte_buffer_reader.h>
@@ -23,6 +23,7 @@
 #include <grpc/support/time.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -48,7 +49,7 @@ void __tsan_release(void *addr);
 #define STREAMS_MAX 32 /* calls at once on one connection; more have been seen to wedge clients */
 #define MIN_PING_MS 5000
 
-enum tag_kind { TAG_NEW, TAG_CLOSE, TAG_DONE, TAG_SHUTDOWN };
+enum tag_kind { TAG_NEW, TAG_CLOSE, TAG_SENT, TAG_DONE, TAG_SHUTDOWN };
 
 struct tag {
 	enum tag_kind kind;
@@ -62,14 +63,27 @@ struct call {
 	const struct rpc_method *method; /* NULL: unknown to us */
 	void *registered;
 	atomic_int refs;
-	struct tag tag_new, tag_close, tag_done;
+	struct tag tag_new, tag_close, tag_sent, tag_done;
 	grpc_call *core;
 	gpr_timespec deadline;
 	grpc_metadata_array metadata;
 	grpc_call_details details;
 	grpc_byte_buffer *request;
 	int close_cancelled;
+	bool has_begun; /* a stream's first message was sent; the worker's */
+	/* the message under way: 0, then 1 taken or -1 not; guarded by server->lock */
+	int sent;
 	struct call *next; /* in the queue */
+};
+
+/* Workers, and the calls that wait for them; guarded by the server's lock. */
+struct lane {
+	struct rpc_server *server;
+	struct call *first, **last;
+	unsigned nqueued, nbusy, most; /* most: calls that wait and run */
+	struct wd_cond queued;
+	pthread_t workers[RPC_WORKERS_MAX];
+	unsigned nworkers;
 };
 
 struct rpc_server {
@@ -85,15 +99,13 @@ struct rpc_server {
 	grpc_server_credentials *credentials;
 	struct tag tag_shutdown;
 	int listener;
-	pthread_t acceptor, poller, workers[RPC_WORKERS];
-	unsigned nworkers;
+	pthread_t acceptor, poller;
 	bool has_acceptor, has_poller;
 	atomic_bool is_closing; /* no connection is accepted any more */
 
 	struct wd_mutex lock;
-	struct wd_cond queued;
-	struct call *first, **last WD_GUARDED_BY(lock);
-	unsigned nqueued WD_GUARDED_BY(lock);
+	struct lane calls, streams;
+	struct wd_cond taken; /* a message of some stream */
 	bool is_stopping WD_GUARDED_BY(lock);
 	struct wd_cond shut;
 	bool is_shut WD_GUARDED_BY(lock);
@@ -131,6 +143,7 @@ static void post(struct rpc_server *s, const struct rpc_method *method)
 	atomic_init(&c->refs, 1);
 	c->tag_new = (struct tag){TAG_NEW, c};
 	c->tag_close = (struct tag){TAG_CLOSE, c};
+	c->tag_sent = (struct tag){TAG_SENT, c};
 	c->tag_done = (struct tag){TAG_DONE, c};
 	c->pub.cancel_fd = -1;
 	arena_init(&c->arena);
@@ -157,8 +170,9 @@ static void answer(struct call *c, enum rpc_code code, const void *bytes, size_t
 	size_t n = 0;
 
 	memset(ops, 0, sizeof(ops));
-	ops[n++].op = GRPC_OP_SEND_INITIAL_METADATA;
-	if (code == RPC_OK) {
+	if (!c->has_begun)
+		ops[n++].op = GRPC_OP_SEND_INITIAL_METADATA;
+	if (code == RPC_OK && c->method && c->method->kind != RPC_STREAM) {
 		ops[n].op = GRPC_OP_SEND_MESSAGE;
 		ops[n++].data.send_message.send_message = message;
 	}
@@ -209,49 +223,102 @@ static void handle(struct call *c)
 	answer(c, code, bytes, len);
 }
 
+/* ---- messages of a stream ---- */
+
+static int send_message(struct rpc_call *call, const void *bytes, size_t len)
+{
+	struct call *c = (struct call *)((char *)call - offsetof(struct call, pub));
+	struct rpc_server *s = c->server;
+	grpc_slice data = grpc_slice_from_copied_buffer(len ? bytes : "", len);
+	grpc_byte_buffer *message = grpc_raw_byte_buffer_create(&data, 1);
+	grpc_op ops[2];
+	size_t n = 0;
+	int sent = -1;
+
+	memset(ops, 0, sizeof(ops));
+	if (!c->has_begun)
+		ops[n++].op = GRPC_OP_SEND_INITIAL_METADATA;
+	ops[n].op = GRPC_OP_SEND_MESSAGE;
+	ops[n++].data.send_message.send_message = message;
+	c->sent = 0;
+	HAND_OVER(c);
+	if (grpc_call_start_batch(c->core, ops, n, &c->tag_sent, NULL) == GRPC_CALL_OK) {
+		c->has_begun = true;
+		wd_lock(&s->lock);
+		while ((sent = c->sent) == 0)
+			wd_cond_wait(&s->taken, &s->lock);
+		wd_unlock(&s->lock);
+	}
+	grpc_byte_buffer_destroy(message);
+	grpc_slice_unref(data);
+	return sent > 0 ? 0 : -ECANCELED;
+}
+
+static void on_sent(struct rpc_server *s, struct call *c, bool is_good)
+{
+	wd_lock(&s->lock);
+	c->sent = is_good ? 1 : -1;
+	wd_cond_broadcast(&s->taken);
+	wd_unlock(&s->lock);
+}
+
 /* ---- workers ---- */
 
 static void *work(void *arg)
 {
-	struct rpc_server *s = arg;
+	struct lane *l = arg;
+	struct rpc_server *s = l->server;
 
 	wd_lock(&s->lock);
 	for (;;) {
-		struct call *c = s->first;
+		struct call *c = l->first;
 
 		if (!c && s->is_stopping)
 			break;
 		if (!c) {
-			wd_cond_wait(&s->queued, &s->lock);
+			wd_cond_wait(&l->queued, &s->lock);
 			continue;
 		}
-		s->first = c->next;
-		if (!s->first)
-			s->last = &s->first;
-		s->nqueued--;
+		l->first = c->next;
+		if (!l->first)
+			l->last = &l->first;
+		l->nqueued--;
+		l->nbusy++;
 		wd_unlock(&s->lock);
 		handle(c);
 		wd_lock(&s->lock);
+		l->nbusy--;
 	}
 	wd_unlock(&s->lock);
 	return NULL;
 }
 
-static bool enqueue(struct rpc_server *s, struct call *c)
+static bool enqueue(struct lane *l, struct call *c)
 {
 	bool has_room;
 
-	wd_lock(&s->lock);
-	has_room = s->nqueued < RPC_QUEUE_MAX;
+	wd_lock(&l->server->lock);
+	has_room = l->nqueued + l->nbusy < l->most;
 	if (has_room) {
 		c->next = NULL;
-		*s->last = c;
-		s->last = &c->next;
-		s->nqueued++;
-		wd_cond_signal(&s->queued);
+		*l->last = c;
+		l->last = &c->next;
+		l->nqueued++;
+		wd_cond_signal(&l->queued);
 	}
-	wd_unlock(&s->lock);
+	wd_unlock(&l->server->lock);
 	return has_room;
+}
+
+static int lane_start(struct lane *l, unsigned workers)
+{
+	int rc = 0;
+
+	while (rc == 0 && l->nworkers < workers && l->nworkers < RPC_WORKERS_MAX) {
+		rc = pthread_create(&l->workers[l->nworkers], NULL, work, l);
+		l->nworkers += rc == 0;
+	}
+	return rc;
 }
 
 /* ---- the poller ---- */
@@ -268,6 +335,7 @@ static void on_new(struct rpc_server *s, struct call *c, bool is_good)
 	c->pub.arena = &c->arena;
 	c->pub.arg = s->arg;
 	c->pub.deadline_ns = monotonic_ns(c->method ? c->deadline : c->details.deadline);
+	c->pub.send = send_message;
 	c->pub.cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	atomic_store(&c->refs, 2);
 	memset(&op, 0, sizeof(op));
@@ -277,13 +345,13 @@ static void on_new(struct rpc_server *s, struct call *c, bool is_good)
 	if (grpc_call_start_batch(c->core, &op, 1, &c->tag_close, NULL) != GRPC_CALL_OK)
 		call_unref(c);
 	if (!c->method)
-		refuse(c, RPC_UNIMPLEMENTED, "this driver does not serve that method");
+		refuse(c, RPC_UNIMPLEMENTED, "that method is not served here");
 	else if (c->pub.cancel_fd < 0)
 		refuse(c, RPC_RESOURCE_EXHAUSTED, "out of descriptors");
-	else if (c->method->is_inline)
+	else if (c->method->kind == RPC_INLINE)
 		handle(c);
-	else if (!enqueue(s, c))
-		refuse(c, RPC_RESOURCE_EXHAUSTED, "too many calls wait already; try again later");
+	else if (!enqueue(c->method->kind == RPC_STREAM ? &s->streams : &s->calls, c))
+		refuse(c, RPC_RESOURCE_EXHAUSTED, "too many calls are under way already; try again later");
 }
 
 static void on_close(struct call *c)
@@ -314,6 +382,9 @@ static void *poll_core(void *arg)
 			break;
 		case TAG_CLOSE:
 			on_close(tag->call);
+			break;
+		case TAG_SENT:
+			on_sent(s, tag->call, e.success);
 			break;
 		case TAG_DONE:
 			call_unref(tag->call);
@@ -396,15 +467,15 @@ static void start_core(struct rpc_server *s)
 	post(s, NULL);
 }
 
-static int start_threads(struct rpc_server *s)
+static int start_threads(struct rpc_server *s, const struct rpc_config *config)
 {
 	int rc = pthread_create(&s->poller, NULL, poll_core, s);
 
 	s->has_poller = rc == 0;
-	while (rc == 0 && s->nworkers < RPC_WORKERS) {
-		rc = pthread_create(&s->workers[s->nworkers], NULL, work, s);
-		s->nworkers += rc == 0;
-	}
+	if (rc == 0)
+		rc = lane_start(&s->calls, config->workers);
+	if (rc == 0)
+		rc = lane_start(&s->streams, config->stream_workers);
 	if (rc == 0) {
 		rc = pthread_create(&s->acceptor, NULL, accept_all, s);
 		s->has_acceptor = rc == 0;
@@ -412,28 +483,37 @@ static int start_threads(struct rpc_server *s)
 	return -rc;
 }
 
-int rpc_start(const char *path, const struct rpc_method *methods, size_t nmethods, void *arg,
-	struct rpc_server **ret_server, struct wd_err *err)
+static void lane_init(struct rpc_server *s, struct lane *l, unsigned most)
+{
+	l->server = s;
+	l->last = &l->first;
+	l->most = most;
+	wd_cond_init(&l->queued);
+}
+
+int rpc_start(const struct rpc_config *config, struct rpc_server **ret_server, struct wd_err *err)
 {
 	struct rpc_server *s = calloc(1, sizeof(*s));
+	const char *path = config->path;
 	struct stat st;
 	int rc;
 
 	if (!s)
 		return wd_err_set(err, ENOMEM, "serve '%s': out of memory", path);
 	wd_mutex_init(&s->lock);
-	wd_cond_init(&s->queued);
+	wd_cond_init(&s->taken);
 	wd_cond_init(&s->shut);
-	s->last = &s->first;
-	s->methods = methods;
-	s->nmethods = nmethods;
-	s->arg = arg;
+	lane_init(s, &s->calls, config->workers + RPC_QUEUE_MAX);
+	lane_init(s, &s->streams, config->stream_workers);
+	s->methods = config->methods;
+	s->nmethods = config->nmethods;
+	s->arg = config->arg;
 	s->tag_shutdown.kind = TAG_SHUTDOWN;
 	s->path = strdup(path);
-	s->registered = calloc(nmethods, sizeof(*s->registered));
+	s->registered = calloc(s->nmethods, sizeof(*s->registered));
 	gpr_set_log_function(log_core);
 	grpc_init();
-	s->listener = s->path && s->registered ? wd_listen_stream(path, err)
+	s->listener = s->path && s->registered ? wd_listen_stream(path, config->is_for_group, err)
 					       : wd_err_set(err, ENOMEM, "serve '%s': out of memory", path);
 	rc = s->listener;
 	if (rc >= 0) {
@@ -442,7 +522,7 @@ int rpc_start(const char *path, const struct rpc_method *methods, size_t nmethod
 			s->ino = st.st_ino;
 		}
 		start_core(s);
-		rc = start_threads(s);
+		rc = start_threads(s, config);
 		if (rc < 0)
 			wd_err_sys(err, -rc, "serve '%s': start a thread", path);
 	}
@@ -466,6 +546,12 @@ static void wait_shut(struct rpc_server *s, int64_t until_ns)
 	wd_unlock(&s->lock);
 }
 
+static void lane_join(struct lane *l)
+{
+	for (unsigned i = 0; i < l->nworkers; i++)
+		pthread_join(l->workers[i], NULL);
+}
+
 static void stop_core(struct rpc_server *s, int grace_ms)
 {
 	grpc_server_shutdown_and_notify(s->core, s->cq, &s->tag_shutdown);
@@ -475,10 +561,11 @@ static void stop_core(struct rpc_server *s, int grace_ms)
 	/* no call begins any more: the workers end when the queue is empty */
 	wd_lock(&s->lock);
 	s->is_stopping = true;
-	wd_cond_broadcast(&s->queued);
+	wd_cond_broadcast(&s->calls.queued);
+	wd_cond_broadcast(&s->streams.queued);
 	wd_unlock(&s->lock);
-	for (unsigned i = 0; i < s->nworkers; i++)
-		pthread_join(s->workers[i], NULL);
+	lane_join(&s->calls);
+	lane_join(&s->streams);
 	if (s->has_poller)
 		wait_shut(s, 0);
 	grpc_completion_queue_shutdown(s->cq);
@@ -507,7 +594,9 @@ void rpc_stop(struct rpc_server *s, int grace_ms)
 	grpc_shutdown();
 	if (s->listener >= 0)
 		close(s->listener);
-	wd_cond_done(&s->queued);
+	wd_cond_done(&s->calls.queued);
+	wd_cond_done(&s->streams.queued);
+	wd_cond_done(&s->taken);
 	wd_cond_done(&s->shut);
 	wd_mutex_done(&s->lock);
 	free(s->registered);

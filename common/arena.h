@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef WD_CSI_ARENA_H
-#define WD_CSI_ARENA_H
+#ifndef WD_COMMON_ARENA_H
+#define WD_COMMON_ARENA_H
 /*
  * Memory of one call: everything that a request, its handler and its response need is taken from
  * here and freed at once. A response may so point into its request. One thread at a time; what is

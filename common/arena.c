@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See arena.h: a list of chunks, the newest first, each filled from its start. */
-#include "csi/arena.h"
+#include "common/arena.h"
 
 #include <stdarg.h>
 #include <stdio.h>

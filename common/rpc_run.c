@@ -3,18 +3,19 @@
  * One call from bytes to bytes, without a transport: strings checked, decoded, handled, encoded,
  * logged. Any thread.
  */
-#include "csi/rpc.h"
+#include "common/rpc.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/lock.h"
 #include "common/log.h"
 #include "common/utf8.h"
-#include "csi/rpc_text.h"
+#include "common/rpc_text.h"
 
 enum rpc_code rpc_fail(struct rpc_call *call, enum rpc_code code, const char *fmt, ...)
 {
@@ -99,6 +100,20 @@ bool rpc_is_cancelled(const struct rpc_call *call)
 
 /* ---- a call ---- */
 
+int rpc_send(struct rpc_call *call, const ProtobufCMessage *message)
+{
+	size_t len = protobuf_c_message_get_packed_size(message);
+	uint8_t *bytes = malloc(len ? len : 1);
+	int rc;
+
+	if (!bytes)
+		return -ENOMEM;
+	protobuf_c_message_pack(message, bytes);
+	rc = call->send(call, bytes, len);
+	free(bytes);
+	return rc;
+}
+
 static const char *find_subject(const ProtobufCMessage *m)
 {
 	const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field_by_name(m->descriptor, "volume_id");
@@ -126,7 +141,7 @@ static enum rpc_code run(const struct rpc_method *m, struct rpc_call *call, cons
 	call->subject = find_subject(request);
 	protobuf_c_message_init(m->out, response);
 	code = m->handler(call, request, response);
-	if (code != RPC_OK)
+	if (code != RPC_OK || m->kind == RPC_STREAM)
 		return code;
 	*ret_len = protobuf_c_message_get_packed_size(response);
 	*ret_bytes = arena_alloc(call->arena, *ret_len ? *ret_len : 1);
@@ -139,7 +154,7 @@ static enum rpc_code run(const struct rpc_method *m, struct rpc_call *call, cons
 static void log_call(const struct rpc_method *m, const struct rpc_call *call, enum rpc_code code,
 	int64_t took_ns)
 {
-	bool is_quiet = code == RPC_OK && m->is_inline; /* probes come every few seconds */
+	bool is_quiet = code == RPC_OK && m->kind == RPC_INLINE; /* probes come every few seconds */
 	enum wd_log_level level = is_quiet ? WD_LOG_DEBUG : code == RPC_OK ? WD_LOG_INFO : WD_LOG_WARN;
 
 	if (!wd_log_enabled(level))
