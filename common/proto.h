@@ -172,6 +172,11 @@ enum wd_msg_type {
 	 * cache directory, or knocks at that mount's origin with its credentials (some seconds at
 	 * most, unless its host hangs). reply: fds [memfd with JSON] */
 	WD_MSG_CHECK = 120,
+	/* ctl -> agent, or server -> agent for a call through its mount's control file (common/control.h).  str method of
+	 * the control API (common/control.proto), bytes request. reply: bytes response; fds, where it is too long for
+	 * the message: [memfd with the response], and the bytes are empty. A server's is never so long. On an error:
+	 * why, for the caller */
+	WD_MSG_CONTROL = 121,
 	/* Version 2. keeper -> server, on the control socket: empty. reply: empty; there is none when
 	 * a thread of the server hangs */
 	WD_MSG_PING = 110,
