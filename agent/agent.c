@@ -108,6 +108,10 @@ static bool on_message(void *arg, struct conn *c, struct wd_msg *m)
 		status_on_request(a, c, m->id);
 		return true;
 	}
+	if (m->type == WD_MSG_KEEPER_STATUS) {
+		status_on_keeper_request(a, c, m->id);
+		return true;
+	}
 	if (m->type == WD_MSG_CHECK)
 		return check_on_request(a, c, m);
 	conn_reply_error(c, m->type, m->id, -ENOSYS, "unknown message");

@@ -8,12 +8,14 @@
 
 #include "agent/hash.h"
 #include "agent/metrics.h"
+#include "common/cleanup.h"
 #include "common/keeper_stats.h"
 #include "common/lock.h"
 
 struct call {
 	uint64_t id;
-	keeper_cb cb;
+	keeper_cb cb;		   /* either, or neither */
+	keeper_status_cb status_cb;
 	void *arg;
 	UT_hash_handle hh;
 };
@@ -23,6 +25,7 @@ struct keeper_link {
 	struct conn *conn;  /* guarded by lock, as all below */
 	struct call *calls;
 	uint64_t next_id;
+	unsigned nstatus; /* calls with status_cb */
 	uint64_t stats[WD_KEEPER_STATS_COUNT];
 	bool has_stats;
 };
@@ -56,6 +59,15 @@ void keeper_link_free(struct keeper_link *k)
 	free(k);
 }
 
+static void finish(struct call *c, int status, uint32_t backing_id, int fd, const char *reason)
+{
+	if (c->status_cb)
+		c->status_cb(c->arg, status, fd, reason);
+	else if (c->cb)
+		c->cb(c->arg, status, backing_id, reason);
+	free(c);
+}
+
 /* Ends all pending calls of a keeper that is gone. */
 static void end_all(struct call *calls)
 {
@@ -63,9 +75,7 @@ static void end_all(struct call *calls)
 
 	HASH_ITER(hh, calls, c, tmp) {
 		HASH_DEL(calls, c);
-		if (c->cb)
-			c->cb(c->arg, -EPIPE, 0, "the keeper is gone");
-		free(c);
+		finish(c, c->status_cb ? -EAGAIN : -EPIPE, 0, -1, "the keeper is gone");
 	}
 }
 
@@ -78,6 +88,7 @@ void keeper_link_attach(struct keeper_link *k, struct conn *conn)
 	old = k->conn;
 	calls = k->calls;
 	k->calls = NULL;
+	k->nstatus = 0;
 	k->conn = conn_ref(conn);
 	wd_unlock(&k->lock);
 	end_all(calls);
@@ -98,6 +109,7 @@ void keeper_link_detach(struct keeper_link *k, struct conn *conn)
 		k->conn = NULL;
 		calls = k->calls;
 		k->calls = NULL;
+		k->nstatus = 0;
 	}
 	wd_unlock(&k->lock);
 	end_all(calls);
@@ -125,8 +137,10 @@ bool keeper_link_is(struct keeper_link *k, const struct conn *conn)
 	return is_it;
 }
 
-bool keeper_link_reply(struct keeper_link *k, const struct wd_msg *m)
+bool keeper_link_reply(struct keeper_link *k, struct wd_msg *m)
 {
+	bool is_status = m->type == (WD_MSG_KEEPER_STATUS | WD_MSG_REPLY);
+	wd_autoclose int fd = is_status ? wd_msg_take_fd(m, 0) : -1;
 	struct wd_rd r = wd_rd_start(m);
 	struct call *c;
 	uint32_t backing_id = 0;
@@ -136,18 +150,19 @@ bool keeper_link_reply(struct keeper_link *k, const struct wd_msg *m)
 		backing_id = wd_rd_u32(&r);
 	else if (m->status < 0 && !wd_rd_str(&r, reason, sizeof(reason)))
 		reason[0] = '\0';
-	if (m->status == 0 && !wd_rd_done(&r))
+	if (m->status == 0 && (!wd_rd_done(&r) || (is_status && fd < 0)))
 		return false;
 	wd_lock(&k->lock);
 	HASH_FIND(hh, k->calls, &m->id, sizeof(m->id), c);
+	if (c && (c->status_cb != NULL) != is_status)
+		c = NULL; /* no answer to what was asked */
 	if (c)
 		HASH_DEL(k->calls, c);
+	if (c && is_status)
+		k->nstatus--;
 	wd_unlock(&k->lock);
-	if (!c)
-		return true;
-	if (c->cb)
-		c->cb(c->arg, m->status, backing_id, reason);
-	free(c);
+	if (c)
+		finish(c, m->status, backing_id, fd, reason);
 	return true;
 }
 
@@ -192,23 +207,37 @@ void keeper_link_print_metrics(struct keeper_link *k, FILE *out)
 		metrics_print_one(out, rows[i].name, "counter", rows[i].help, stats[i]);
 }
 
+/* Enters c (NULL: no memory) among the calls, and its id into m. */
+static int enter(struct keeper_link *k, struct call *c, struct wd_msg *m, struct conn **ret_conn)
+{
+	int rc = 0;
+
+	wd_lock(&k->lock);
+	if (!c)
+		rc = -ENOMEM;
+	else if (!k->conn)
+		rc = c->status_cb ? -EAGAIN : -EPIPE;
+	else if (c->status_cb && k->nstatus >= KEEPER_STATUS_MAX)
+		rc = -EBUSY;
+	if (rc == 0) {
+		*ret_conn = conn_ref(k->conn);
+		m->id = c->id = ++k->next_id;
+		k->nstatus += c->status_cb != NULL;
+		HASH_ADD(hh, k->calls, id, sizeof(c->id), c);
+	}
+	wd_unlock(&k->lock);
+	return rc;
+}
+
 static void call(struct keeper_link *k, struct wd_msg *m, keeper_cb cb, void *arg)
 {
 	struct call *c = calloc(1, sizeof(*c));
 	struct conn *conn = NULL;
-	int rc = c ? 0 : -ENOMEM;
+	int rc;
 
-	wd_lock(&k->lock);
-	if (c && k->conn) {
-		conn = conn_ref(k->conn);
-		m->id = c->id = ++k->next_id;
-		c->cb = cb;
-		c->arg = arg;
-		HASH_ADD(hh, k->calls, id, sizeof(c->id), c);
-	} else if (c) {
-		rc = -EPIPE;
-	}
-	wd_unlock(&k->lock);
+	if (c)
+		*c = (struct call){.cb = cb, .arg = arg};
+	rc = enter(k, c, m, &conn);
 	if (rc < 0) {
 		free(c);
 		if (cb)
@@ -218,6 +247,29 @@ static void call(struct keeper_link *k, struct wd_msg *m, keeper_cb cb, void *ar
 	/* when the send fails, the connection's end answers the call */
 	conn_send(conn, m);
 	conn_unref(conn);
+}
+
+void keeper_status(struct keeper_link *k, keeper_status_cb cb, void *arg)
+{
+	struct call *c = calloc(1, sizeof(*c));
+	struct wd_msg *m = hub_scratch();
+	struct conn *conn = NULL;
+	int rc;
+
+	if (c)
+		*c = (struct call){.status_cb = cb, .arg = arg};
+	wd_msg_start(m, WD_MSG_KEEPER_STATUS, 0);
+	rc = enter(k, c, m, &conn);
+	if (rc == 0) {
+		conn_send(conn, m);
+		conn_unref(conn);
+		return;
+	}
+	free(c);
+	cb(arg, rc, -1,
+		rc == -EAGAIN  ? "no keeper is connected to the agent"
+		: rc == -EBUSY ? "the keeper does not answer the agent"
+			       : "the agent is out of memory");
 }
 
 void keeper_backing_open(struct keeper_link *k, uint64_t mount, int fd, keeper_cb cb, void *arg)

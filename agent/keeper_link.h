@@ -15,6 +15,8 @@ struct keeper_link;
 
 /* status 0 and the backing id (OPEN), or -errno with the keeper's reason. */
 typedef void (*keeper_cb)(void *arg, int status, uint32_t backing_id, const char *reason);
+/* status 0 and a memfd with the keeper's status as JSON (borrowed), or -errno with a reason. */
+typedef void (*keeper_status_cb)(void *arg, int status, int fd, const char *reason);
 
 struct keeper_link *keeper_link_new(void);
 /* Ends every pending call with -EPIPE, and every later one. When the hub has ended: no keeper comes. */
@@ -27,12 +29,17 @@ bool keeper_link_is_up(struct keeper_link *k);
 /* True when conn is the keeper's connection of the moment. */
 bool keeper_link_is(struct keeper_link *k, const struct conn *conn);
 /* A reply arrived. False when it is malformed. */
-bool keeper_link_reply(struct keeper_link *k, const struct wd_msg *m);
+bool keeper_link_reply(struct keeper_link *k, struct wd_msg *m);
 
 /* The keeper's counters (WD_MSG_KEEPER_STATS). False when the message is malformed. */
 bool keeper_link_stats(struct keeper_link *k, const struct wd_msg *m);
 /* Their Prometheus text; nothing before a keeper has sent them. */
 void keeper_link_print_metrics(struct keeper_link *k, FILE *out);
+
+/* Asks for its status. cb exactly once, maybe at once: -EAGAIN without a keeper, -EBUSY when as many questions as
+ * KEEPER_STATUS_MAX wait for its answer. A keeper that is stopped answers when it goes on. */
+#define KEEPER_STATUS_MAX 16
+void keeper_status(struct keeper_link *k, keeper_status_cb cb, void *arg);
 
 /* Hands the keeper a server program; fd is borrowed. */
 void keeper_offer_program(

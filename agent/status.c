@@ -127,16 +127,49 @@ static void status_job(void *arg)
 	free(ask);
 }
 
-void status_on_request(struct agent *a, struct conn *c, uint64_t id)
+/* NULL: there was no memory, and c has been told. */
+static struct ask *ask_new(struct agent *a, struct conn *c, uint64_t id, uint16_t type)
 {
 	struct ask *ask = calloc(1, sizeof(*ask));
 
-	if (!ask) {
-		conn_reply_error(c, WD_MSG_STATUS, id, -ENOMEM, "status: out of memory");
-		return;
+	if (ask)
+		*ask = (struct ask){a, conn_ref(c), id};
+	else
+		conn_reply_error(c, type, id, -ENOMEM, "status: out of memory");
+	return ask;
+}
+
+void status_on_request(struct agent *a, struct conn *c, uint64_t id)
+{
+	struct ask *ask = ask_new(a, c, id, WD_MSG_STATUS);
+
+	if (ask)
+		jobs_run(a->control, status_job, ask);
+}
+
+static void keeper_answered(void *arg, int status, int fd, const char *reason)
+{
+	struct ask *ask = arg;
+	struct wd_msg *m;
+
+	if (status < 0) {
+		conn_reply_error(ask->conn, WD_MSG_KEEPER_STATUS, ask->id, status, reason);
+	} else {
+		m = hub_scratch();
+		wd_msg_start_reply(m, WD_MSG_KEEPER_STATUS, ask->id, 0);
+		wd_put_fd(m, fd);
+		conn_send(ask->conn, m);
 	}
-	*ask = (struct ask){a, conn_ref(c), id};
-	jobs_run(a->control, status_job, ask);
+	conn_unref(ask->conn);
+	free(ask);
+}
+
+void status_on_keeper_request(struct agent *a, struct conn *c, uint64_t id)
+{
+	struct ask *ask = ask_new(a, c, id, WD_MSG_KEEPER_STATUS);
+
+	if (ask)
+		keeper_status(a->keeper, keeper_answered, ask);
 }
 
 void status_print_metrics(struct agent *a, FILE *out)

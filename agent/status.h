@@ -8,6 +8,8 @@
 
 /* Answers a STATUS request; runs as a job. Takes its own reference to c. */
 void status_on_request(struct agent *a, struct conn *c, uint64_t id);
+/* Answers a KEEPER_STATUS request with what the keeper says, when it does. */
+void status_on_keeper_request(struct agent *a, struct conn *c, uint64_t id);
 void status_print_metrics(struct agent *a, FILE *out);
 
 #endif

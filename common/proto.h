@@ -124,7 +124,8 @@ enum wd_msg_type {
 	/* str target, u32 flags (enum wd_umount_flag). reply: empty */
 	WD_MSG_UMOUNT = 61,
 	/* empty. reply: fds [memfd with JSON: version, pid, mounts[]: id, target, server_pid,
-	 * restarts, state] */
+	 * restarts, state]. ctl -> agent, too, who asks the keeper (agent -> keeper, version 2) and passes the answer
+	 * on: for those who may not open keeper.sock. -EAGAIN: no keeper is connected */
 	WD_MSG_KEEPER_STATUS = 62,
 
 	/* Version 2. csi -> keeper.  str target, bytes description: other credentials for a mount that stands. reply,

@@ -336,6 +336,22 @@ static void on_backing_close(struct keeper *k)
 	agent_send(k);
 }
 
+/* For somebody who asks the agent, since keeper.sock is root's. */
+static void on_status(struct keeper *k)
+{
+	struct wd_err err = WD_ERR_INIT;
+	wd_autoclose int fd =
+		k->in.len ? wd_err_set(&err, EPROTO, "malformed status request") : status_memfd(k, &err);
+
+	if (fd < 0) {
+		send_error(k, WD_MSG_KEEPER_STATUS, k->in.id, &err);
+		return;
+	}
+	wd_msg_start_reply(&k->out, WD_MSG_KEEPER_STATUS, k->in.id, 0);
+	wd_put_fd(&k->out, fd);
+	agent_send(k);
+}
+
 static int say_hello(struct keeper *k, int sock)
 {
 	wd_msg_start(&k->out, WD_MSG_HELLO, ++k->next_id);
@@ -406,6 +422,8 @@ static void on_message(struct keeper *k)
 		on_backing_close(k);
 	} else if (k->in.type == WD_MSG_SERVER_PROGRAM) {
 		program_offered(k);
+	} else if (k->in.type == WD_MSG_KEEPER_STATUS) {
+		on_status(k);
 	} else {
 		wd_debug("the agent sent a message of type %u, which means nothing here",
 			k->in.type);

@@ -119,9 +119,25 @@ static int read_whole(int fd, char **ret_text, struct wd_err *err)
 	return 0;
 }
 
+int ctl_connect(const char *socket_path, unsigned type, struct wd_err *err)
+{
+	const char *slash = strrchr(socket_path, '/');
+	struct wd_err ignored = WD_ERR_INIT;
+	char agent[108];
+	int sock = wd_client_connect(socket_path, WD_ROLE_CTL, err), other;
+
+	if (sock != -EACCES || type != WD_MSG_KEEPER_STATUS || !slash ||
+		snprintf(agent, sizeof(agent), "%.*s/agent.sock", (int)(slash - socket_path), socket_path) >= (int)sizeof(agent))
+		return sock;
+	other = wd_client_connect(agent, WD_ROLE_CTL, &ignored);
+	if (other >= 0 && err)
+		*err = WD_ERR_INIT;
+	return other >= 0 ? other : sock;
+}
+
 int ctl_fetch_status(const char *socket_path, unsigned type, char **ret_text, struct wd_err *err)
 {
-	wd_autoclose int sock = wd_client_connect(socket_path, WD_ROLE_CTL, err);
+	wd_autoclose int sock = ctl_connect(socket_path, type, err);
 
 	if (sock < 0)
 		return sock;

@@ -145,7 +145,7 @@ static void *ask_thread(void *arg)
 	struct question *q = arg;
 	struct wd_err err = WD_ERR_INIT;
 	struct wd_msg *m = calloc(1, sizeof(*m));
-	wd_autoclose int sock = wd_client_connect(q->path, WD_ROLE_CTL, &err);
+	wd_autoclose int sock = ctl_connect(q->path, q->type, &err);
 	int r = sock;
 	bool is_abandoned;
 

@@ -80,6 +80,7 @@ static struct {
 	bool is_auto; /* absent blocks are filled when asked for */
 	int program_status; /* the answer to the last offer */
 	unsigned program_answers;
+	char status[8192]; /* of the keeper, when it was asked for; "": no answer */
 	uint32_t version; /* of the protocol; 0: the newest */
 	bool is_down; /* nothing can be had: every ENSURE is parked */
 	bool is_deaf; /* lookups and getattrs are not answered */
@@ -580,6 +581,17 @@ static inline void fake_on_backing(struct wd_msg *m, struct wd_rd *r)
 	}
 }
 
+static inline void fake_on_status(struct wd_msg *m)
+{
+	int fd = wd_msg_take_fd(m, 0);
+
+	if (fd < 0) /* the answer to a malformed question */
+		return;
+	if (pread(fd, fake.status, sizeof(fake.status) - 1, 0) <= 0)
+		fake_fatal("the keeper's status");
+	close(fd);
+}
+
 static inline void fake_drop_mount(struct fake_mount *mount)
 {
 	fake_drop_parked(mount->sock);
@@ -679,6 +691,9 @@ static inline void fake_on_keeper(struct wd_msg *m)
 		break;
 	case WD_MSG_BACKING_OPEN | WD_MSG_REPLY:
 		fake_on_backing(m, &r);
+		break;
+	case WD_MSG_KEEPER_STATUS | WD_MSG_REPLY:
+		fake_on_status(m);
 		break;
 	}
 }

@@ -283,6 +283,19 @@ static void an_agent_that_talks_nonsense_harms_nobody_for_long(void **state)
 	assert_reads_right(complete);
 }
 
+/* For those who may not open keeper.sock. */
+static void the_agent_may_ask_for_the_keepers_status(void **state)
+{
+	wd_lock(&fake.lock);
+	wd_msg_start(&fake_out, WD_MSG_KEEPER_STATUS, 4711);
+	fake_send(fake.keeper);
+	while (!fake.status[0])
+		wd_cond_wait(&fake.changed, &fake.lock);
+	wd_unlock(&fake.lock);
+	assert_non_null(strstr(fake.status, "\"state\":\"serving\""));
+	assert_string_equal(fake.status, status_text());
+}
+
 static void a_client_that_leaves_undoes_its_mount(void **state)
 {
 	int sock = connect_keeper();
@@ -321,6 +334,7 @@ int main(void)
 		MOUNTED(a_mount_in_another_namespace_is_served_on),
 		MOUNTED(hostile_clients_are_dropped),
 		MOUNTED(an_agent_that_talks_nonsense_harms_nobody_for_long),
+		MOUNTED(the_agent_may_ask_for_the_keepers_status),
 		PLAIN(a_client_that_leaves_undoes_its_mount),
 	};
 
