@@ -57,6 +57,32 @@ toxic() {
 		>/dev/null
 }
 
+# The origin's bucket wd-e2e has the same tree; requests must be signed with one of its keys. bucket_keys ID:SECRET...:
+# those that it takes from now on; signed_by ID: how many requests that key has signed since.
+bucket_keys() {
+	local IFS=,
+	toxic "bucket=wd-e2e${*:+,$*}"
+}
+
+signed_by() {
+	k exec origin -- bash -c \
+		"exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /.toxic? HTTP/1.0\r\n\r\n' >&3 && sed /^error-in-200/q <&3" |
+		sed -n "s/^signed-by-$1 //p"
+}
+
+# Attributes or parameters for that bucket, in flow form.
+bucket() {
+	local url
+	url=$(origin_url)
+	echo "url: 's3://wd-e2e', endpoint: '${url%/}', pathStyle: 'true', index: index.jsonl"
+}
+
+# keys_secret NAME ID:SECRET: a Secret with that key
+keys_secret() {
+	k create secret generic "$1" --from-literal="accessKeyId=${2%%:*}" --from-literal="secretAccessKey=${2#*:}" \
+		--dry-run=client -o yaml | k label -f - --local "$label" -o yaml | k apply -f - >/dev/null
+}
+
 # class NAME PARAMETERS: a storage class; PARAMETERS are in YAML's flow form, without braces
 class() {
 	kubectl apply -f - >/dev/null <<YAML
@@ -89,8 +115,10 @@ dataset_claim() {
 
 of_claim() { echo "persistentVolumeClaim: {claimName: $1}"; }
 
-# inline ATTRIBUTES: an inline volume
-inline() { echo "csi: {driver: $driver, readOnly: true, volumeAttributes: {$1}}"; }
+# inline ATTRIBUTES [SECRET]: an inline volume
+inline() {
+	echo "csi: {driver: $driver, readOnly: true, volumeAttributes: {$1}${2:+, nodePublishSecretRef: {name: $2\}}}"
+}
 
 # pod NAME VOLUME COMMAND [SPEC [MOUNT]]: the volume is at /data, the manifest at /manifest/manifest; COMMAND is for sh.
 # SPEC: more of the pod's spec, MOUNT: more of the volume's mount, both in flow form.

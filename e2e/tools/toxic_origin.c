@@ -10,6 +10,10 @@
  *	GET /.toxic?rate=N	N of 1000 requests meet a fault, chosen at random
  *	GET /.toxic?status=N	every request is answered with this status; 0: no longer
  *	GET /.toxic?refuse=MS	connections are refused and broken off for so long
+ *	GET /.toxic?bucket=NAME,ID:SECRET,...
+ *				from now on /NAME/ is a bucket of S3: a request below it must be signed with one of
+ *				these keys (none: nobody is let in). Its listing is empty, since mounts name an index.
+ *				The answers list "signed-by-ID count"
  *
  * One thread per connection; the faults are the ones that need a hand-made answer.
  */
@@ -33,7 +37,9 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "e2e/tools/s3_verify.h"
 
+#define KEYS_MAX 4
 #define CONNECTIONS_MAX 1024
 #define HEAD_MAX 8192
 
@@ -70,6 +76,12 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int connections[CONNECTIONS_MAX]; /* guarded by lock; 0: none */
 static int listener = -1;		 /* guarded by lock */
 static int64_t refuse_until_ms;		 /* guarded by lock */
+
+static char bucket[64]; /* under lock, as its keys; "": none */
+static struct {
+	char id[64], secret[64];
+	unsigned requests;
+} keys[KEYS_MAX];
 
 static int64_t now_ms(void)
 {
@@ -205,9 +217,77 @@ static bool serve_file(int fd, const char *path, const char *head, bool is_head,
 	return body == len;
 }
 
+/* ---- the bucket ---- */
+
+/* text: NAME,ID:SECRET,...; it is cut into its words. */
+static void set_bucket(char *text)
+{
+	char *word;
+	int n = 0;
+
+	pthread_mutex_lock(&lock);
+	memset(keys, 0, sizeof(keys));
+	snprintf(bucket, sizeof(bucket), "%s", strsep(&text, ","));
+	while ((word = strsep(&text, ",")) && n < KEYS_MAX)
+		if (sscanf(word, "%63[^:]:%63s", keys[n].id, keys[n].secret) == 2)
+			n++;
+	pthread_mutex_unlock(&lock);
+}
+
+static int print_keys(char *text, size_t cap)
+{
+	int n = 0;
+
+	pthread_mutex_lock(&lock);
+	for (int i = 0; i < KEYS_MAX; i++)
+		if (keys[i].id[0])
+			n += snprintf(text + n, cap - (size_t)n, "signed-by-%s %u\n", keys[i].id, keys[i].requests);
+	pthread_mutex_unlock(&lock);
+	return n;
+}
+
+static bool is_in_bucket(const char *url)
+{
+	bool is_in;
+	size_t len;
+
+	pthread_mutex_lock(&lock);
+	len = strlen(bucket);
+	is_in = len && url[0] == '/' && strncmp(url + 1, bucket, len) == 0 && strchr("/?", url[1 + len]);
+	pthread_mutex_unlock(&lock);
+	return is_in;
+}
+
+/* S3's word for why it is not let in; NULL: it is. */
+static const char *refusal(const char *head)
+{
+	const char *word = "InvalidAccessKeyId";
+	char id[64];
+
+	if (!s3_signer(head, id, sizeof(id)))
+		return "AccessDenied";
+	pthread_mutex_lock(&lock);
+	for (int i = 0; i < KEYS_MAX; i++) {
+		if (!id[0] || strcmp(keys[i].id, id) != 0)
+			continue;
+		word = s3_is_signed(head, keys[i].secret) ? NULL : "SignatureDoesNotMatch";
+		keys[i].requests += !word;
+	}
+	pthread_mutex_unlock(&lock);
+	return word;
+}
+
+static bool refuse(int fd, const char *word, bool is_head)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text), "<?xml version='1.0'?><Error><Code>%s</Code></Error>", word);
+	return send_status(fd, 403, "", text, is_head);
+}
+
 /* ---- requests ---- */
 
-static bool control(int fd, const char *query)
+static bool control(int fd, char *query)
 {
 	char text[1024];
 	unsigned value;
@@ -217,6 +297,9 @@ static bool control(int fd, const char *query)
 		atomic_store(&rate, value);
 	if (sscanf(query, "status=%u", &value) == 1)
 		atomic_store(&status_for_all, value);
+	if (strncmp(query, "bucket=", 7) == 0)
+		set_bucket(query + 7);
+	n = print_keys(text, sizeof(text));
 	for (int i = 1; i < FAULT_COUNT; i++)
 		n += snprintf(text + n, sizeof(text) - (size_t)n, "%s %u\n", fault_names[i],
 			atomic_load(&injected[i]));
@@ -249,6 +332,15 @@ static bool request(int fd, const char *head)
 		return control(fd, url + 8);
 	if (all)
 		return send_status(fd, all, "", "", is_head);
+	if (is_in_bucket(url)) {
+		const char *word = refusal(head);
+
+		if (word)
+			return refuse(fd, word, is_head);
+		if (strstr(url, "list-type=2"))
+			return send_status(fd, 200, "", "<?xml version='1.0'?><ListBucketResult>"
+				"<IsTruncated>false</IsTruncated></ListBucketResult>", is_head);
+	}
 	if (random_below(1000) < atomic_load(&rate))
 		fault = (enum fault)(1 + random_below(FAULT_COUNT - 1));
 	atomic_fetch_add(&injected[fault], 1);
