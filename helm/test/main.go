@@ -15,6 +15,7 @@ import (
 )
 
 const usage = `usage: chart check            all of it; run by ./run test chart
+       chart alerts           the alerts, with promtool; exit code 77 where that is not on PATH
        chart render FILE...   the chart with values files, as one YAML stream
        chart base             writes manifests/base anew
 
@@ -38,9 +39,12 @@ func main() {
 		fatal(err)
 	}
 	c := &checker{chart: ch}
+	code := 0
 	switch command {
 	case "check":
 		c.checkAll()
+	case "alerts":
+		code = c.checkAlerts()
 	case "render":
 		out, err := c.render(readValues(os.Args[2:]), newest)
 		if err != nil {
@@ -60,8 +64,9 @@ func main() {
 		fmt.Println("FAIL ", line)
 	}
 	if len(c.bad) > 0 {
-		os.Exit(1)
+		code = 1
 	}
+	os.Exit(code)
 }
 
 func fatal(err error) {
