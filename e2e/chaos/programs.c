@@ -502,6 +502,12 @@ static void check_daemon(struct chaos *c, enum role role)
 		chaos_error(c, "%s", err.msg);
 }
 
+/* By the name of a dead process, of which there is no command line: a server that was executed from a memfd has its. */
+static bool is_warpdrive(const char *name)
+{
+	return strncmp(name, "warpdrive-", 10) == 0 || strncmp(name, "memfd:warpdrive", 15) == 0;
+}
+
 /* What was left to us as the next of kin: servers of a dead keeper, daemons that ctl started. */
 static void reap_orphans(struct chaos *c)
 {
@@ -515,7 +521,7 @@ static void reap_orphans(struct chaos *c)
 			is_ours |= atomic_load(&c->programs[role].pid) == all[i].pid;
 		/* the load reaps its own readers */
 		if (all[i].parent == getpid() && all[i].state == 'Z' && !is_ours &&
-			strncmp(all[i].name, "warpdrive-", 10) == 0)
+			is_warpdrive(all[i].name))
 			waitpid(all[i].pid, NULL, WNOHANG);
 	}
 }
