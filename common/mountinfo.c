@@ -42,35 +42,51 @@ static bool decode(const char *from, size_t len, char *to, size_t cap)
 /* id parent major:minor root target options [tags] - type source options */
 bool mountinfo_parse(const char *line, struct mountinfo *ret_info, char *ret_target)
 {
-	struct mountinfo info = {0};
-	const char *p = line, *type;
-	size_t len;
+	const char *p = line, *root, *type;
+	struct mountinfo info;
 
-	for (int i = 0; i < 2; i++) {
-		p = strchr(p, ' ');
-		if (!p++)
-			return false;
-	}
-	if (sscanf(p, "%u:%u ", &info.major, &info.minor) != 2)
+	if (sscanf(p, "%u %*u %u:%u ", &info.id, &info.major, &info.minor) != 3)
 		return false;
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		p = strchr(p, ' ');
 		if (!p++)
 			return false;
 	}
+	root = p;
+	p = strchr(p, ' ');
+	if (!p++)
+		return false;
 	type = strstr(p, " - ");
 	if (!type)
 		return false;
 	type += 3;
-	len = strcspn(type, " \n");
-	if (!decode(type, len, info.type, sizeof(info.type)) ||
+	if (!decode(root, strcspn(root, " "), info.root, sizeof(info.root)) ||
+		!decode(type, strcspn(type, " \n"), info.type, sizeof(info.type)) ||
 		!decode(p, strcspn(p, " "), ret_target, PATH_MAX))
 		return false;
 	*ret_info = info;
 	return true;
 }
 
-int mountinfo_find(const char *target, struct mountinfo *ret_info, struct wd_err *err)
+struct wanted {
+	const char *target;    /* where it is mounted; or NULL, and then */
+	bool is_whole;	       /* a mount of all of */
+	unsigned major, minor; /* these, */
+	unsigned id;	       /* or the one with this id */
+};
+
+static bool is_wanted(const struct wanted *w, const struct mountinfo *info, const char *target)
+{
+	if (w->target)
+		return strcmp(target, w->target) == 0;
+	if (w->is_whole)
+		return info->major == w->major && info->minor == w->minor && strcmp(info->root, "/") == 0;
+	return info->id == w->id;
+}
+
+/* The last line that is wanted. */
+static int find(
+	const struct wanted *wanted, struct mountinfo *ret_info, char *ret_target, struct wd_err *err)
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
 	wd_autofree char *line = NULL;
@@ -82,13 +98,34 @@ int mountinfo_find(const char *target, struct mountinfo *ret_info, struct wd_err
 	if (!f)
 		return wd_err_sys(err, errno, "read '/proc/self/mountinfo'");
 	while (getline(&line, &cap, f) >= 0) {
-		if (mountinfo_parse(line, &info, here) && strcmp(here, target) == 0) {
-			*ret_info = info;
-			found = 1;
-		}
+		if (!mountinfo_parse(line, &info, here) || !is_wanted(wanted, &info, here))
+			continue;
+		*ret_info = info;
+		strcpy(ret_target, here);
+		found = 1;
 	}
 	fclose(f);
 	return found;
+}
+
+int mountinfo_find(const char *target, struct mountinfo *ret_info, struct wd_err *err)
+{
+	char here[PATH_MAX];
+
+	return find(&(struct wanted){.target = target}, ret_info, here, err);
+}
+
+int mountinfo_find_id(unsigned id, struct mountinfo *ret_info, char *ret_target, struct wd_err *err)
+{
+	return find(&(struct wanted){.id = id}, ret_info, ret_target, err);
+}
+
+int mountinfo_find_whole(unsigned major, unsigned minor, struct mountinfo *ret_info, char *ret_target,
+	struct wd_err *err)
+{
+	struct wanted wanted = {.is_whole = true, .major = major, .minor = minor};
+
+	return find(&wanted, ret_info, ret_target, err);
 }
 
 bool mountinfo_has(unsigned major, unsigned minor)

@@ -22,6 +22,8 @@ static void a_line_tells_device_target_and_type(void **state)
 	assert_int_equal(info.minor, 7);
 	assert_string_equal(info.type, "ext3");
 	assert_string_equal(target, "/mnt/with space\\x");
+	assert_int_equal(info.id, 36);
+	assert_string_equal(info.root, "/mnt1");
 	assert_true(
 		mountinfo_parse("1 2 0:50 / /a ro - fuse.warpdrive s3://b/k rw", &info, target));
 	assert_string_equal(info.type, "fuse.warpdrive");
@@ -57,12 +59,28 @@ static void the_kernels_own_list_is_read(void **state)
 	assert_int_equal(mountinfo_find("/no such mount", &info, NULL), 0);
 }
 
+static void a_mount_is_found_by_its_id_and_by_its_device(void **state)
+{
+	struct mountinfo proc, info;
+	char target[PATH_MAX];
+
+	assert_int_equal(mountinfo_find("/proc", &proc, NULL), 1);
+	assert_int_equal(mountinfo_find_id(proc.id, &info, target, NULL), 1);
+	assert_string_equal(target, "/proc");
+	assert_int_equal(mountinfo_find_id(UINT32_MAX, &info, target, NULL), 0);
+	assert_int_equal(mountinfo_find_whole(proc.major, proc.minor, &info, target, NULL), 1);
+	assert_string_equal(info.root, "/");
+	assert_string_equal(info.type, "proc");
+	assert_int_equal(mountinfo_find_whole(proc.major, UINT32_MAX, &info, target, NULL), 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_line_tells_device_target_and_type),
 		cmocka_unit_test(broken_lines_are_refused),
 		cmocka_unit_test(the_kernels_own_list_is_read),
+		cmocka_unit_test(a_mount_is_found_by_its_id_and_by_its_device),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
