@@ -25,12 +25,9 @@
 #include <stdint.h>
 
 #include "agent/meta.h"
+#include "agent/object_id.h"
 #include "common/err.h"
 #include "common/mountmem.h"
-
-struct object_id {
-	unsigned char b[16];
-};
 
 struct store;
 struct object;
