@@ -120,8 +120,12 @@ static void open_done(struct open_file *of)
 	bool is_gone, is_released;
 
 	count_open(of);
-	if (mode == WD_OPEN_PASSTHROUGH)
+	if (mode == WD_OPEN_PASSTHROUGH) {
+		/* a fetch refers to the object, too: with one it would never be evicted */
+		fetch_close(of->fetch);
+		of->fetch = NULL;
 		object_pool(of->object);
+	}
 	wd_lock(&mnt->lock);
 	is_gone = mnt->is_gone;
 	is_released = of->is_released;
@@ -397,6 +401,20 @@ void open_on_release(struct mount *mnt, uint64_t node)
 		open_close(of);
 }
 
+/* A reference. What is open by passthrough has none until somebody wants it. */
+static struct fetch *fetch_of_locked(struct mount *mnt, struct open_file *of) WD_REQUIRES(mnt->lock)
+{
+	struct fetch *fetch, *made = NULL;
+
+	if (of->fetch)
+		return fetch_ref(of->fetch);
+	if (fetch_open(mnt->agent->fetcher, mnt->dataset, &of->info, of->object, &made) < 0)
+		return NULL;
+	fetch = fetch_ref(made);
+	fetch_close(made);
+	return fetch;
+}
+
 struct fetch *open_fetch(struct mount *mnt, uint64_t node)
 {
 	struct fetch *fetch = NULL;
@@ -404,8 +422,8 @@ struct fetch *open_fetch(struct mount *mnt, uint64_t node)
 
 	wd_lock(&mnt->lock);
 	HASH_FIND(hh, mnt->opens, &node, sizeof(node), of);
-	if (of && of->state == OPEN && of->fetch)
-		fetch = fetch_ref(of->fetch);
+	if (of && of->state == OPEN)
+		fetch = fetch_of_locked(mnt, of);
 	wd_unlock(&mnt->lock);
 	return fetch;
 }
@@ -417,9 +435,9 @@ struct fetch *open_fetch_of(struct mount *mnt, const struct object_id *id)
 
 	wd_lock(&mnt->lock);
 	HASH_ITER(hh, mnt->opens, of, tmp) {
-		if (of->state != OPEN || !of->fetch || memcmp(object_id(of->object), id, sizeof(*id)) != 0)
+		if (of->state != OPEN || memcmp(object_id(of->object), id, sizeof(*id)) != 0)
 			continue;
-		fetch = fetch_ref(of->fetch);
+		fetch = fetch_of_locked(mnt, of);
 		break;
 	}
 	wd_unlock(&mnt->lock);
