@@ -31,6 +31,7 @@
 #include "agent/holder.h"
 #include "agent/http.h"
 #include "agent/mount.h"
+#include "agent/pins.h"
 #include "agent/renew.h"
 #include "agent/server_program.h"
 #include "agent/standby.h"
@@ -213,6 +214,8 @@ static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 		.free_floor_bytes = (uint64_t)s->free_space_floor,
 		.reclaim = open_reclaim,
 		.reclaim_arg = a,
+		.note_uses = open_note_uses,
+		.note_uses_arg = a,
 		.damaged = repair_damaged,
 		.damaged_arg = a,
 		.scrub_bytes_per_s = (uint64_t)s->scrub_rate,
@@ -229,8 +232,14 @@ static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 	rc = origin_policy_new(s, &a->policy, err);
 	if (rc == 0)
 		rc = credentials_check_settings(s, err);
+	if (rc == 0)
+		rc = pins_new(s->pinned, &a->pins, err);
+	if (rc == 0 && evict_policy_parse(s->eviction_policy, &store.policy) < 0)
+		rc = wd_err_set(err, EINVAL, "eviction-policy: '%.64s' is not auto, lru, s3fifo or uniform",
+			s->eviction_policy);
 	if (rc < 0)
 		return rc;
+	store.pin_tag = pins_tag(a->pins);
 	origins_set_policy(a->policy);
 	rc = server_program_load(s, &a->server_program, err);
 	if (rc < 0)
@@ -291,6 +300,7 @@ static void agent_close(struct agent *a)
 		close(a->run_lock); /* now the next agent may begin */
 	origins_set_policy(NULL);
 	origin_policy_free(a->policy);
+	pins_free(a->pins);
 }
 
 int agent_run(const struct agent_options *options, struct wd_err *err)

@@ -24,10 +24,12 @@ struct holder;
 struct http;
 struct server_program;
 struct refresher;
+struct pins;
 
 struct agent {
 	const struct settings *settings;
 	struct origin_policy *policy;
+	struct pins *pins;
 	struct meta *meta;
 	struct store *store;
 	struct tree *tree;

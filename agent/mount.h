@@ -123,6 +123,8 @@ unsigned open_count(struct mount *mnt);
 /* ---- open_reclaim.c ---- */
 /* The store's reclaim callback: gives back idle backing ids of an object. arg: struct agent. */
 int open_reclaim(void *arg, const struct object_id *id);
+/* For the store: object_used() for what servers opened without asking. arg: the agent. Waits for nobody. */
+void open_note_uses(void *arg);
 /* Gives back all idle backing ids of a mount, so that each file is asked for when it is opened again. Blocks. */
 void open_drop_idle(struct mount *mnt);
 /* For a mount that comes from an agent that died: ends what that one was taking back from the pool. */

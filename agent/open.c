@@ -23,6 +23,7 @@
 #include <utlist.h>
 
 #include "agent/metrics.h"
+#include "agent/pins.h"
 #include "agent/proof.h"
 #include "common/cleanup.h"
 #include "common/log.h"
@@ -120,6 +121,7 @@ static void open_done(struct open_file *of)
 	bool is_gone, is_released;
 
 	count_open(of);
+	of->uses = open_uses(of);
 	if (mode == WD_OPEN_PASSTHROUGH) {
 		/* a fetch refers to the object, too: with one it would never be evicted */
 		fetch_close(of->fetch);
@@ -275,6 +277,13 @@ static void proof_done(void *arg, int status, const struct wd_err *err)
 		open_decide(of);
 }
 
+static void note_use(struct open_file *of)
+{
+	object_used(of->object);
+	if (pins_match(of->mount->agent->pins, of->mount->display, of->info.key))
+		(void)object_pin(of->object, true); /* else there are too many: counted */
+}
+
 /* The version is bound: find its object. */
 static void open_object(struct open_file *of)
 {
@@ -286,6 +295,8 @@ static void open_object(struct open_file *of)
 
 	tree_object_id(mnt->dataset, &of->info, &id);
 	rc = store_get(a->store, &id, of->info.version.size, &of->object, &err);
+	if (rc == 0 && !(of->flags & WD_OPEN_REOPEN))
+		note_use(of);
 	if (rc == 0)
 		rc = fetch_open(a->fetcher, mnt->dataset, &of->info, of->object, &of->fetch);
 	if (rc < 0) {
@@ -376,6 +387,7 @@ void open_on_open(struct mount *mnt, struct conn *c, uint64_t id, uint64_t node,
 		waiting_free(w);
 	}
 	if (object) {
+		object_used(object);
 		reply_open(c, id, mode, backing_id, object);
 		object_unref(object);
 		waiting_free(w);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef WD_AGENT_OPEN_INTERNAL_H
 #define WD_AGENT_OPEN_INTERNAL_H
-/* What open.c (opening and closing) and open_reclaim.c (evictions) share. */
+/* What open.c (opening and closing) and open_reclaim.c (what evictions need) share. */
 #include "agent/fetch.h"
 #include "agent/mount.h"
 
@@ -25,6 +25,7 @@ struct open_file {
 	struct fetch *fetch;
 	enum wd_open_mode mode;
 	uint32_t backing_id;
+	uint32_t uses; /* of the shared tables, when we last looked */
 	struct waiting *waiting;
 	struct fetch_wait whole;
 	struct mount_job job;
@@ -35,5 +36,8 @@ struct open_file {
 void waiting_free(struct waiting *w);
 /* One that is out of the table, without a word to the keeper. */
 void open_file_free(struct open_file *of);
+/* open_reclaim.c: how often the server opened it without asking us, as the shared tables say; only the difference
+ * to an earlier figure means anything. */
+uint32_t open_uses(const struct open_file *of);
 
 #endif

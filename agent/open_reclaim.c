@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Taking idle backing ids back for an eviction.
+ * What an eviction asks of open and pooled files: which of them were used without a word to us (the server counts
+ * in the shared tables), and to give idle backing ids back.
  *
  *	IDLE ─ compare and swap ─► RECLAIM ─ closed at the keeper ─► GONE, and the file is forgotten
  *	  ▲                           │
@@ -21,6 +22,7 @@
 #include "agent/metrics.h"
 
 #define RECLAIM_WAIT_NS 2000000000LL
+#define MOUNTS_MAX 256
 
 struct reclaim {
 	struct wd_mutex lock;
@@ -169,19 +171,60 @@ void open_inherit(struct mount *mnt)
 	}
 }
 
-int open_reclaim(void *arg, const struct object_id *id)
+/* False when there are more than MOUNTS_MAX. */
+static bool ref_mounts(struct agent *a, struct mount *ret_mounts[MOUNTS_MAX], unsigned *ret_n)
 {
-	struct agent *a = arg;
-	struct mount *mounts[256], *mnt;
+	struct mount *mnt;
 	unsigned n = 0;
-	int status = 0;
 
 	wd_lock(&a->lock);
-	for (mnt = a->mounts; mnt && n < 256; mnt = mnt->next)
-		mounts[n++] = mount_ref(mnt);
-	if (mnt)
-		status = -EBUSY; /* more mounts than one sweep takes: leave the object */
+	for (mnt = a->mounts; mnt && n < MOUNTS_MAX; mnt = mnt->next)
+		ret_mounts[n++] = mount_ref(mnt);
 	wd_unlock(&a->lock);
+	*ret_n = n;
+	return mnt == NULL;
+}
+
+uint32_t open_uses(const struct open_file *of)
+{
+	const struct wd_mm_inode *e = wd_mm_find(&of->mount->mm, of->node);
+
+	return e ? atomic_load_explicit(&e->uses, memory_order_relaxed) : 0;
+}
+
+static void note_uses_in(struct mount *mnt)
+{
+	struct open_file *of, *tmp;
+
+	wd_lock(&mnt->lock);
+	HASH_ITER(hh, mnt->opens, of, tmp) {
+		uint32_t uses = of->state == OPEN ? open_uses(of) : of->uses;
+
+		if (uses != of->uses)
+			object_used(of->object);
+		of->uses = uses;
+	}
+	wd_unlock(&mnt->lock);
+}
+
+void open_note_uses(void *arg)
+{
+	struct mount *mounts[MOUNTS_MAX];
+	unsigned n;
+
+	(void)ref_mounts(arg, mounts, &n);
+	for (unsigned i = 0; i < n; i++) {
+		note_uses_in(mounts[i]);
+		mount_unref(mounts[i]);
+	}
+}
+
+int open_reclaim(void *arg, const struct object_id *id)
+{
+	struct mount *mounts[MOUNTS_MAX];
+	unsigned n;
+	int status = ref_mounts(arg, mounts, &n) ? 0 : -EBUSY; /* more than one sweep takes: leave the object */
+
 	for (unsigned i = 0; i < n; i++) {
 		if (status == 0 && reclaim_in(mounts[i], id) < 0)
 			status = -EBUSY;

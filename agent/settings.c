@@ -23,6 +23,12 @@ const struct wd_config_key settings_keys[] = {
 		"most bytes the cache may hold; 0: 90% of its file system"},
 	{"free-space-floor", WD_CONFIG_SIZE, AT(free_space_floor), 0, 1024 * TIB, "1GiB",
 		"file system space that the cache never takes"},
+	{"eviction-policy", WD_CONFIG_STRING, AT(eviction_policy), 0, 0, "auto",
+		"what goes when the cache is full: lru, s3fifo (resists scans), uniform (for epochs), or auto: what "
+		"would have found most of late"},
+	{"pinned", WD_CONFIG_LIST, AT(pinned), 0, 0, "",
+		"URLs, such as s3://models/llama: what is read of these and all below them stays in the cache while "
+		"they are listed here, as far as it takes no more than half of it"},
 	{"scrub-rate", WD_CONFIG_SIZE, AT(scrub_rate), 0, TIB, "16MiB",
 		"bytes per second at which cached blocks are checked against their hashes, slowly and for ever; "
 		"0: never"},

@@ -18,6 +18,8 @@ struct settings {
 	int64_t transfer_threads, max_transfers, metadata_workers, list_after_lookups;
 	bool socket_for_group;
 	char *kubernetes, *allowed_origins, *blocked_addresses, *allowed_addresses; /* origin_policy.h */
+	char *eviction_policy; /* evict.h */
+	char *pinned;	       /* pins.h */
 	char *node_identity, *sts_endpoint; /* credentials.h */
 };
 

@@ -384,7 +384,9 @@ static int start(struct store *s, struct wd_err *err)
 			err, errno, "ask for the size of the file system of '%s'", s->dir);
 	s->limit = s->config.limit_bytes ? s->config.limit_bytes
 					 : (uint64_t)fs.f_blocks * fs.f_frsize / 10 * 9;
-	rc = store_load_totals(s, err);
+	rc = victim_init(s);
+	if (rc == 0)
+		rc = store_load_totals(s, err);
 	if (rc == 0)
 		rc = evict_start(s);
 	if (rc == 0 && (rc = check_start(s)) < 0)
@@ -410,6 +412,7 @@ static void free_store(struct store *s)
 	wd_cond_done(&s->check_wake);
 	wd_mutex_done(&s->check_lock);
 	wd_mutex_done(&s->lock);
+	victim_done(s);
 	free(s->dir);
 	free(s);
 }

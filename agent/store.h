@@ -24,6 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/evict.h"
 #include "agent/meta.h"
 #include "agent/object_id.h"
 #include "common/err.h"
@@ -41,6 +42,12 @@ struct store_config {
 	 * is dropped (unpool, then unref), -EBUSY when the object is in use after all. May be NULL. */
 	int (*reclaim)(void *arg, const struct object_id *id);
 	void *reclaim_arg;
+	enum evict_policy policy;
+	/* Called on the evictor thread, no lock held, before room is made: object_used() for what was used in
+	 * pools without a word to anybody. May be NULL. */
+	void (*note_uses)(void *arg);
+	void *note_uses_arg;
+	uint16_t pin_tag; /* of what is pinned now: objects that were pinned under another are not; 0: none is */
 	/* Called on the checker thread, no lock held: a block of an object that was present is bad, and
 	 * absent from now on; somebody who has it open may want it fetched. May be NULL. */
 	void (*damaged)(void *arg, const struct object_id *id, uint64_t offset, uint64_t len);
@@ -50,9 +57,18 @@ struct store_config {
 	int64_t scrub_interval_ms;  /* from the beginning of one such walk to that of the next */
 };
 
+struct store_evictions {
+	uint64_t objects, bytes;
+};
+
 struct store_stats {
 	uint64_t used_bytes, admitted_bytes, limit_bytes, free_bytes; /* free of the file system */
-	uint64_t objects, evicted_objects, evicted_bytes, refused_bytes, io_errors;
+	uint64_t objects, evicted_objects, evicted_bytes, io_errors;
+	uint64_t refused_admissions, refused_bytes;
+	struct store_evictions evictions[EVICT_FIXED][EVICT_FROMS]; /* for room: by rule, and from where */
+	enum evict_policy policy, ruler; /* as configured, and the one in force */
+	struct evict_shadow_stats shadows;
+	uint64_t pinned_bytes, refused_pins;
 	uint64_t checked_blocks, corrupt_blocks;
 	uint64_t damaged_objects; /* whose files or map were found missing, cut or torn */
 	bool is_broken; /* the disk gave errors, or the directory vanished: nothing is admitted until a probe,
@@ -79,6 +95,12 @@ int store_get(struct store *s, const struct object_id *id, uint64_t size, struct
 struct object *object_ref(struct object *o);
 /* The last one writes the last use into META_LRU. */
 void object_unref(struct object *o);
+
+/* Somebody begins to read it: after store_get, and before it is fetched. What decides about evictions. */
+void object_used(struct object *o);
+/* A pinned object is not evicted for room, also after a restart, for as long as store_config.pin_tag stays. -ENOSPC:
+ * pinned objects would take more than half of the cache. */
+int object_pin(struct object *o, bool is_pinned);
 
 /* References that are pools' (idle backing ids): they may be reclaimed for an eviction. */
 void object_pool(struct object *o);   /* one of the references becomes a pool's */

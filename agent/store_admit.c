@@ -156,8 +156,10 @@ void store_admit(struct store *s, struct object *o, uint64_t bytes,
 		*a = (struct admission){NULL, o, bytes, cb, arg};
 		wd_lock(&s->lock);
 		rc = decide_locked(s, o, bytes, a);
-		if (rc < 0)
+		if (rc < 0) {
+			s->refused_admissions++;
 			s->refused_bytes += bytes;
+		}
 		wd_unlock(&s->lock);
 	}
 	if (rc == 1)
@@ -203,8 +205,10 @@ void admit_refuse_all(struct store *s)
 	s->queue = NULL;
 	s->queue_tail = &s->queue;
 	s->nqueue = 0;
-	for (struct admission *i = a; i; i = i->next)
+	for (struct admission *i = a; i; i = i->next) {
+		s->refused_admissions++;
 		s->refused_bytes += i->bytes;
+	}
 	wd_unlock(&s->lock);
 	for (; a; a = next) {
 		next = a->next;

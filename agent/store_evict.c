@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The evictor thread makes room when admissions wait for it: along META_LRU, oldest first, whole
- * objects that no user references; those in a pool are asked back first (config.reclaim).
+ * The evictor thread makes room when admissions wait for it: whole objects that no user references, in
+ * the order that the policy says (store_victim.c); those in a pool are asked back first (config.reclaim).
  *
  * It also probes a broken disk, removes the maps of completed small objects once their records are
  * committed (folding), and makes some room when the disk said full. It calls back, reads and
@@ -69,6 +69,8 @@ static int look_up(struct store *s, struct object *o, const struct last_use *use
 		return rc;
 	o->is_recorded = rc == 0;
 	o->charged = rc == 0 ? rec.charged : 0;
+	o->size = rc == 0 ? rec.size : 0;
+	o->is_pinned = rc == 0 && record_is_pinned(s, &rec);
 	if (rc == 0)
 		o->recorded_use = rec.use;
 	else if (use)
@@ -77,16 +79,16 @@ static int look_up(struct store *s, struct object *o, const struct last_use *use
 }
 
 /* Ends what take() began: the object is gone (is_gone), or goes back to where it was. */
-static void give_back(struct store *s, struct object *o, bool is_gone, bool is_new)
+static void give_back(struct store *s, struct object *o, bool is_gone, bool is_new, evict_why why)
 {
 	wd_lock(&s->lock);
 	o->is_busy = false;
 	if (is_gone) {
 		s->used -= o->charged;
 		s->nobjects -= o->is_recorded;
-		s->evicted_objects++;
-		s->evicted_bytes += o->charged;
 		s->sample_ns = 0;
+		pin_set_locked(s, o, false);
+		victim_gone_locked(s, o, why);
 	}
 	if (is_gone || is_new) {
 		HASH_DEL(s->table, o);
@@ -103,7 +105,8 @@ static void give_back(struct store *s, struct object *o, bool is_gone, bool is_n
 		object_free(o);
 }
 
-int evict_object(struct store *s, const struct object_id *id, const struct last_use *use)
+int evict_object(struct store *s, const struct object_id *id, const struct last_use *use,
+	evict_why why)
 {
 	struct object *o;
 	bool is_new;
@@ -112,6 +115,8 @@ int evict_object(struct store *s, const struct object_id *id, const struct last_
 	if (rc < 0)
 		return rc;
 	rc = is_new ? look_up(s, o, use) : 0;
+	if (rc == 0 && why != EVICT_ASKED && o->is_pinned)
+		rc = -EBUSY;
 	if (rc == -ENOENT)
 		(void)file_unlink(s, id); /* left behind by a kill, perhaps */
 	if (rc == 0) {
@@ -123,7 +128,7 @@ int evict_object(struct store *s, const struct object_id *id, const struct last_
 	}
 	if (rc == 0 && (o->is_recorded || use))
 		record_delete(s->meta, id, &o->recorded_use);
-	give_back(s, o, rc == 0, is_new);
+	give_back(s, o, rc == 0, is_new, why);
 	meta_throttle(s->meta);
 	return rc;
 }
@@ -156,85 +161,26 @@ int store_evict(struct store *s, const struct object_id *id)
 	int rc;
 
 	do
-		rc = evict_object(s, id, NULL);
+		rc = evict_object(s, id, NULL, EVICT_ASKED);
 	while (rc == -EBUSY && wait_for_fold(s, id));
 	return rc == -EAGAIN ? -EBUSY : rc;
 }
 
-/* ---- walking along the last uses ---- */
-
-static bool collect(void *arg, const void *key, size_t key_len, const void *value, size_t len)
-{
-	struct lru_walk *w = arg;
-
-	if (key_len == LRU_KEY_LEN)
-		memcpy(w->keys[w->nkeys++], key, key_len);
-	return w->nkeys < CANDIDATES;
-}
-
-static void restart_walk(struct lru_walk *w)
-{
-	w->nkeys = w->pos = 0;
-	w->last_len = 0;
-	w->is_end = false;
-}
-
-/* The next object in the order; false at the end. Old pages of the walk are fine: evict() compares.
- */
-static bool next_candidate(struct store *s, struct last_use *ret_use, struct object_id *ret_id)
-{
-	struct lru_walk *w = &s->walk;
-
-	if (w->pos == w->nkeys) {
-		if (w->is_end)
-			return false;
-		if (w->last_len == 0)
-			store_write_touches(s);
-		w->nkeys = w->pos = 0;
-		/* waits for no commit: on a full disk there is none until something was evicted */
-		if (meta_scan_below(s->meta, META_LRU, w->last, w->last_len, 0, collect, w) < 0)
-			w->nkeys = 0;
-		w->is_end = w->nkeys < CANDIDATES;
-		if (w->nkeys == 0)
-			return false;
-		memcpy(w->last, w->keys[w->nkeys - 1], LRU_KEY_LEN);
-		w->last[LRU_KEY_LEN] = 0;
-		w->last_len = LRU_KEY_LEN + 1;
-	}
-	lru_key_parse(w->keys[w->pos++], ret_use, ret_id);
-	return true;
-}
-
-/* Evicts the oldest object that can be; false when there is none from here to the end of the walk.
- */
-static bool evict_next(struct store *s)
-{
-	struct last_use use;
-	struct object_id id;
-
-	while (next_candidate(s, &use, &id)) {
-		int rc = evict_object(s, &id, &use);
-
-		if (rc == -EAGAIN && s->config.reclaim &&
-			s->config.reclaim(s->config.reclaim_arg, &id) == 0)
-			rc = evict_object(s, &id, NULL); /* giving it back was a use of its own */
-		if (rc == 0)
-			return true;
-	}
-	return false;
-}
+/* ---- making room ---- */
 
 /* Evicts until there is room for bytes. False when a whole walk did not get there. */
 static bool make_room(struct store *s, uint64_t bytes)
 {
 	uint64_t headroom = s->limit >= HEADROOM_FROM ? s->limit / 256 : 0, gen = 0;
-	bool is_whole = s->walk.last_len == 0; /* this walk is from the beginning */
+	bool is_whole = victim_is_at_start(s); /* this walk is from the beginning */
 	bool is_enough, is_first = true;
 
 	if (headroom > HEADROOM_MAX)
 		headroom = HEADROOM_MAX;
+	victim_note_uses(s);
 	for (;;) {
 		admit_sample(s);
+		victim_set_capacity(s);
 		wd_lock(&s->lock);
 		is_enough = has_room_locked(s, bytes + headroom);
 		if (is_first)
@@ -243,9 +189,9 @@ static bool make_room(struct store *s, uint64_t bytes)
 		is_first = false;
 		if (is_enough)
 			return true;
-		if (evict_next(s))
+		if (victim_evict(s))
 			continue;
-		restart_walk(&s->walk);
+		victim_restart(s);
 		if (is_whole)
 			break;
 		is_whole = is_first = true;
@@ -366,17 +312,17 @@ static void shrink(struct store *s)
 	goal = s->shrink_bytes;
 	s->shrink_bytes = 0;
 	wd_unlock(&s->lock);
-	restart_walk(&s->walk);
+	victim_restart(s);
 	do {
 		wd_lock(&s->lock);
 		is_done = s->evicted_bytes - before >= goal;
 		wd_unlock(&s->lock);
-	} while (!is_done && evict_next(s));
+	} while (!is_done && victim_evict(s));
 	if (is_over)
 		(void)make_room(s, 0);
 }
 
-enum work { WORK_NOTHING, WORK_FOLD, WORK_SERVE, WORK_SHRINK, WORK_PROBE, WORK_SWEEP };
+enum work { WORK_NOTHING, WORK_FOLD, WORK_SERVE, WORK_SHRINK, WORK_PROBE, WORK_SEED, WORK_SWEEP };
 
 /* What to do next; *ret_due: when there will be something without being woken, or INT64_MAX. */
 static enum work next_work_locked(struct store *s, int64_t *ret_due) WD_REQUIRES(s->lock)
@@ -394,6 +340,8 @@ static enum work next_work_locked(struct store *s, int64_t *ret_due) WD_REQUIRES
 		return WORK_SHRINK;
 	if (s->is_broken && now >= s->probe_ns)
 		return WORK_PROBE;
+	if (s->seed.is_on)
+		return WORK_SEED;
 	if (s->sweep.is_on && now >= s->sweep.due_ns)
 		return WORK_SWEEP;
 	if (s->folds)
@@ -411,6 +359,7 @@ static void *run_evictor(void *arg)
 		[WORK_SERVE] = serve,
 		[WORK_SHRINK] = shrink,
 		[WORK_PROBE] = probe_idly,
+		[WORK_SEED] = victim_seed_step,
 		[WORK_SWEEP] = sweep_step};
 	struct store *s = arg;
 

@@ -16,7 +16,8 @@
  *	store_check.c   the checker thread: suspect blocks that somebody wants, and the scrubber
  *	store_live.c    the live map that servers see
  *	store_admit.c   space: accounts, admission
- *	store_evict.c   the evictor thread: LRU, folding, the broken disk
+ *	store_evict.c   the evictor thread: making room, folding, the broken disk
+ *	store_victim.c  which object makes room: what the policy is told, and what it says; pins
  *	store_sweep.c   on the same thread: files that no record knows of
  *
  * An object is in the table while it is referenced, and for a while after (the idle list, bounded).
@@ -35,6 +36,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "agent/evict.h"
 #include "agent/hash.h"
 #include "agent/store.h"
 #include "common/lock.h"
@@ -68,6 +70,8 @@ struct object {
 	bool is_marked;	       /* the record has RECORD_IN_USE */
 	bool has_map;	       /* a .map file exists and is charged */
 	bool is_doubtful;      /* a bad block could not be taken out of the map */
+	bool is_used;	       /* somebody read it since it was loaded (object_used) */
+	bool is_pinned;	       /* never evicted for room; counted in store.pinned */
 	uint64_t charged;      /* of store.used */
 	uint64_t admitted;     /* of store.admitted, for blocks */
 	uint64_t map_admitted; /* the same, for the map */
@@ -130,8 +134,19 @@ struct scrub {
 
 #define LRU_KEY_LEN 32
 #define CANDIDATES 128
+#define NEWEST_MAX 16
+#define PIN_SHARE 2 /* pinned objects take at most one part in so many of the cache */
 
-/* The walk along META_LRU; the evictor thread's own. */
+/* Why an object goes: for room (a value of enum evict_from), or because somebody wants it gone. */
+typedef unsigned evict_why;
+#define EVICT_ASKED ((evict_why)EVICT_FROMS)
+
+struct recent {
+	struct object_id id;
+	struct last_use use;
+};
+
+/* A walk along META_LRU; the evictor thread's own. */
 struct lru_walk {
 	unsigned char keys[CANDIDATES][LRU_KEY_LEN];
 	unsigned nkeys, pos;
@@ -189,9 +204,22 @@ struct store {
 	int64_t full_told_ns WD_GUARDED_BY(lock); /* when the log said that the disk is full; 0: never */
 	int64_t probe_ns WD_GUARDED_BY(lock); /* while broken: no probe before */
 	uint64_t evicted_objects WD_GUARDED_BY(lock), evicted_bytes WD_GUARDED_BY(lock);
-	uint64_t refused_bytes WD_GUARDED_BY(lock), io_errors WD_GUARDED_BY(lock);
+	uint64_t refused_admissions WD_GUARDED_BY(lock), refused_bytes WD_GUARDED_BY(lock);
+	uint64_t io_errors WD_GUARDED_BY(lock);
+	struct evict *policy WD_GUARDED_BY(lock);
+	uint64_t capacity WD_GUARDED_BY(lock); /* as the policy knows it */
+	struct store_evictions evictions[EVICT_FIXED][EVICT_FROMS] WD_GUARDED_BY(lock);
+	uint64_t pinned WD_GUARDED_BY(lock), refused_pins WD_GUARDED_BY(lock); /* sizes of pinned objects */
 
+	/* the evictor thread's own */
 	struct lru_walk walk;
+	struct recent newest[NEWEST_MAX]; /* found, and not tried yet; the newest last */
+	unsigned nnewest;
+	int64_t note_due_ns; /* the pools are not asked before */
+	struct {
+		bool is_on;
+		struct lru_walk walk;
+	} seed;
 	struct sweep sweep;
 
 	_Atomic uint64_t corrupt_blocks, checked_blocks, damaged_objects;
@@ -222,6 +250,7 @@ int store_io_error(struct store *s, int code, const char *what);
 
 /* ---- store_record.c ---- */
 enum record_flag { RECORD_COMPLETE = 1, RECORD_HAS_MAP = 2, RECORD_IN_USE = 4 };
+#define RECORD_PIN_SHIFT 16 /* above it in the flags: the pin_tag under which it was pinned, or 0 */
 struct record {
 	uint32_t flags;
 	uint64_t size, charged, present;
@@ -342,8 +371,26 @@ void evict_stop(struct store *s);
 /* When a disk that is broken now is tried again. */
 int64_t evict_probe_ns(const struct store *s);
 void evict_wake_locked(struct store *s) WD_REQUIRES(s->lock);
-/* Evicts an object at rest; use: only while that is its last use. -EAGAIN: only a pool holds it. */
-int evict_object(struct store *s, const struct object_id *id, const struct last_use *use);
+/* Evicts an object at rest; use: only while that is its last use. -EAGAIN: only a pool holds it. A pinned one
+ * does not go for room: -EBUSY. */
+int evict_object(struct store *s, const struct object_id *id, const struct last_use *use, evict_why why);
+
+/* ---- store_victim.c ---- */
+int victim_init(struct store *s);
+void victim_done(struct store *s);
+/* An object got its first record, or lost its last (then the counters of evictions go on). */
+void victim_came_locked(struct store *s, const struct object *o) WD_REQUIRES(s->lock);
+void victim_gone_locked(struct store *s, const struct object *o, evict_why why) WD_REQUIRES(s->lock);
+void victim_set_capacity(struct store *s);
+/* Asks the pools which of their objects were used. */
+void victim_note_uses(struct store *s);
+/* Evicts one object; false when there is none that can go from here to the end of the walk. */
+bool victim_evict(struct store *s);
+void victim_restart(struct store *s);
+bool victim_is_at_start(const struct store *s);
+void victim_seed_step(struct store *s);
+bool record_is_pinned(const struct store *s, const struct record *rec);
+void pin_set_locked(struct store *s, struct object *o, bool is_pinned) WD_REQUIRES(s->lock);
 
 /* ---- store_sweep.c ---- */
 /* Before the evictor starts: the sweep runs after a kill or with a new metadata environment. */

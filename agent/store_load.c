@@ -92,6 +92,8 @@ static void load_nothing(struct object *o, const struct record *rec)
 	wd_lock(&s->lock);
 	s->used -= rec->charged;
 	s->nobjects--;
+	s->pinned -= record_is_pinned(s, rec) ? rec->size : 0;
+	evict_removed(s->policy, &o->id, rec->size, false);
 	wd_unlock(&s->lock);
 }
 
@@ -107,6 +109,7 @@ static void load_done(struct object *o, const struct record *rec, uint64_t charg
 	o->has_map = (flags & RECORD_HAS_MAP) != 0;
 	o->is_marked = (flags & RECORD_IN_USE) != 0;
 	o->era = rec ? rec->era : UINT64_MAX;
+	o->is_pinned = rec && record_is_pinned(s, rec); /* counted at start */
 	if (rec)
 		o->use = o->recorded_use = rec->use;
 	else
@@ -183,7 +186,8 @@ int object_load(struct object *o)
 /* ---- the whole cache, at start ---- */
 
 struct totals {
-	uint64_t used, nobjects;
+	const struct store *store;
+	uint64_t used, nobjects, pinned, last_seq;
 	struct unsettled {
 		struct object_id id;
 		uint64_t size;
@@ -200,6 +204,9 @@ static bool add_record(void *arg, const void *key, size_t key_len, const void *v
 		return true;
 	t->used += rec.charged;
 	t->nobjects++;
+	t->pinned += record_is_pinned(t->store, &rec) ? rec.size : 0;
+	if (rec.use.seq > t->last_seq)
+		t->last_seq = rec.use.seq;
 	if ((rec.flags & RECORD_IN_USE) && t->nunsettled < SETTLE_MAX) {
 		struct unsettled *u = &t->unsettled[t->nunsettled++];
 
@@ -212,13 +219,19 @@ static bool add_record(void *arg, const void *key, size_t key_len, const void *v
 int store_load_totals(struct store *s, struct wd_err *err)
 {
 	wd_autofree struct totals *t = calloc(1, sizeof(*t));
-	int rc = t ? meta_scan(s->meta, META_OBJECTS, NULL, 0, add_record, t) : -ENOMEM;
+	int rc = -ENOMEM;
 
+	if (t) {
+		t->store = s;
+		rc = meta_scan(s->meta, META_OBJECTS, NULL, 0, add_record, t);
+	}
 	if (rc < 0)
 		return wd_err_sys(err, -rc, "read the records of cache '%s'", s->dir);
 	wd_lock(&s->lock);
 	s->used = t->used;
 	s->nobjects = t->nobjects;
+	s->pinned = t->pinned;
+	s->use_seq = t->last_seq;
 	wd_unlock(&s->lock);
 	/* loading one corrects its charge, letting it go records that */
 	for (unsigned i = 0; i < t->nunsettled; i++) {

@@ -162,6 +162,7 @@ static void forget(struct object *o)
 		store_untouch_locked(s, o);
 		o->is_recorded = o->is_dirty = o->is_marked = false;
 		s->nobjects--;
+		evict_removed(s->policy, &o->id, o->size, false);
 		s->used -= o->charged;
 		o->charged = 0;
 		o->has_map = false;

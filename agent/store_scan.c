@@ -25,12 +25,19 @@ void store_get_stats(struct store *s, struct store_stats *ret_stats)
 		.objects = s->nobjects,
 		.evicted_objects = s->evicted_objects,
 		.evicted_bytes = s->evicted_bytes,
+		.refused_admissions = s->refused_admissions,
 		.refused_bytes = s->refused_bytes,
+		.policy = s->config.policy,
+		.ruler = evict_ruler(s->policy),
+		.pinned_bytes = s->pinned,
+		.refused_pins = s->refused_pins,
 		.io_errors = s->io_errors,
 		.checked_blocks = atomic_load(&s->checked_blocks),
 		.corrupt_blocks = atomic_load(&s->corrupt_blocks),
 		.damaged_objects = atomic_load(&s->damaged_objects),
 		.is_broken = s->is_broken};
+	memcpy(ret_stats->evictions, s->evictions, sizeof(s->evictions));
+	evict_get_shadow_stats(s->policy, &ret_stats->shadows);
 	wd_unlock(&s->lock);
 }
 

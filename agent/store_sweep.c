@@ -98,7 +98,7 @@ static void look_at(struct store *s, const char *name)
 			return;
 		}
 	}
-	(void)evict_object(s, &id, NULL);
+	(void)evict_object(s, &id, NULL, EVICT_ASKED);
 }
 
 /* The next directory that exists; false at the end. */

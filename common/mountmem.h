@@ -34,7 +34,7 @@
  * Format WD_MM_VERSION.WD_MM_MINOR. Memory of another version is refused, and the mount stays with the
  * program that served it. The minor number says what there is that programs of one version may
  * ignore, so that servers follow each other in both directions: 1.1 has the counts, which a server of
- * 1.0 leaves as they are. The keeper that makes a mount decides; where 1.0 had nothing there are zeros.
+ * 1.0 leaves as they are; a server of 1.0 or an early 1.1 leaves `uses` of the inodes. The keeper that makes a mount decides; where 1.0 had nothing there are zeros.
  */
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -84,7 +84,7 @@ struct wd_mm_inode {
 	_Atomic uint32_t state;
 	_Atomic uint32_t opens; /* recounted from the handles at take-over */
 	_Atomic uint32_t backing_id;
-	uint32_t reserved;
+	_Atomic uint32_t uses; /* opens without a word to the agent; a server that does not count leaves it */
 	_Atomic uint64_t size; /* bytes, as opened */
 };
 

@@ -195,6 +195,8 @@ static bool open_locked(struct op *op)
 	case INODE_OPEN:
 		take_handle_locked(op, inode);
 		op->open.is_unasked = !op->open.err && !op->open.is_adopted;
+		if (op->open.is_unasked)
+			atomic_fetch_add_explicit(&inode->uses, 1, memory_order_relaxed);
 		if (op->open.err && atomic_load(&inode->opens) == 0)
 			last_close_locked(inode); /* back to the pool: there is no data */
 		return false;
