@@ -68,6 +68,14 @@ bool mountinfo_parse(const char *line, struct mountinfo *ret_info, char *ret_tar
 	return true;
 }
 
+bool mountinfo_source(const char *line, char *ret_source)
+{
+	const char *p = strstr(line, " - ");
+
+	p = p ? strchr(p + 3, ' ') : NULL;
+	return p && decode(p + 1, strcspn(p + 1, " \n"), ret_source, PATH_MAX);
+}
+
 struct wanted {
 	const char *target;    /* where it is mounted; or NULL, and then */
 	bool is_whole;	       /* a mount of all of */

@@ -20,6 +20,8 @@ struct mountinfo {
 /* Parses one line. ret_target has room for PATH_MAX bytes and gets the mount point with \040 and
  * the like decoded. False for a line that makes no sense. */
 bool mountinfo_parse(const char *line, struct mountinfo *ret_info, char *ret_target);
+/* What is mounted by that line (a mount of ours: its URL), decoded into PATH_MAX bytes; false when it says nothing. */
+bool mountinfo_source(const char *line, char *ret_source);
 /* Finds what is on top at target: 1 and *ret_info when something is mounted there, else 0. */
 int mountinfo_find(const char *target, struct mountinfo *ret_info, struct wd_err *err);
 /* Finds the mount with that id: 1, *ret_info and ret_target (PATH_MAX bytes), else 0. */

@@ -8,10 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "warm-job/ctl_completion.h"
 #include "warm-job/ctl_options.h"
 #include "warm-job/ctl_supervise.h"
 
 static enum ctl_exit help(const struct ctl_command *self, int argc, char **argv);
+static enum ctl_exit completion(const struct ctl_command *self, int argc, char **argv);
 
 /* clang-format off */
 static const struct ctl_command commands[] = {
@@ -48,6 +50,58 @@ static const struct ctl_command commands[] = {
 		"\n"
 		"Exit code 3 when some of several directories could not be unmounted.\n",
 		ctl_umount, NULL},
+	{"warm", "PATH|URL...", "fill the cache before a dataset is read",
+		"PATH is a directory or file inside a mount, URL that of a mounted dataset or\n"
+		"below it. All of it is fetched into the node's cache. What is there already is\n"
+		"not fetched again, so a warm that was interrupted goes on where it was. It needs\n"
+		"no rights but to see the mount: where the agent's socket is not for this user,\n"
+		"the agent is asked through the mount itself.\n"
+		"\n"
+		"What:\n"
+		"  --recursive        directories with all that is below them (always so)\n"
+		"  --include GLOB     only files whose path below the mount matches; \"*\" matches\n"
+		"                     \"/\", too; may be repeated\n"
+		"  --exclude GLOB     not those that match; may be repeated\n"
+		"  --max-size SIZE    not files larger than this\n"
+		"  --from-file FILE   a path per line (\"-\": standard input); relative ones start\n"
+		"                     at PATH, else in the current directory\n"
+		"  --verify           check what is in the cache, and fetch anew what is damaged\n"
+		"How:\n"
+		"  --workers N        files under way at once (32)\n"
+		"  --bandwidth SIZE   bytes per second at most, for instance 200MiB\n"
+		"  --timeout TIME     stop after so long, for instance 30m\n"
+		"  --resume           go on where an earlier warm stopped (always so)\n"
+		"  --run-dir DIR      where the agent's socket is (WARPDRIVE_RUN_DIR,\n"
+		"                     /run/warpdrive)\n"
+		"  --progress KIND    auto (tty on a terminal, else plain), tty (one line that is\n"
+		"                     redrawn), plain (a line every 5 s), json (an object per\n"
+		"                     line), none\n"
+		"  --wait             wait for the end (the default); SIGINT and SIGTERM stop the\n"
+		"                     task\n"
+		"  --detach           print the task's number and leave it to the agent\n"
+		"Tasks:\n"
+		"  --list             the tasks of this node's agent; in a pod with PATH,\n"
+		"                     those of its mount\n"
+		"  --cancel ID        end one; in a pod with PATH, the mount that it is of\n"
+		"\n"
+		"Exit codes: 0 all is in the cache; 1 failed; 2 wrong usage; 3 some files failed\n"
+		"(they are listed), the cache has no room, or time is up; 128+N stopped by\n"
+		"signal N.\n"
+		"\n"
+		"Examples:\n"
+		"  warpdrive-ctl warm /mnt/imagenet --exclude '*.json'\n"
+		"  warpdrive-ctl warm s3://training/imagenet/train --detach\n"
+		"\n"
+		"An init container, so that a pod's first epoch finds its data on the node:\n"
+		"  initContainers:\n"
+		"    - name: warm\n"
+		"      image: registry.example.org/warpdrive-ctl:1.0\n"
+		"      args: [warm, /data]\n"
+		"      volumeMounts: [{name: data, mountPath: /data, readOnly: true}]\n"
+		"\n"
+		"A Slurm prolog (warm-job/slurm/prolog is a whole one):\n"
+		"  warpdrive-ctl warm --timeout 10m \"$WARPDRIVE_WARMUP_PATH\" || true\n",
+		ctl_warm, NULL},
 	{"status", "[-o json]", "show mounts, datasets and the cache",
 		"  -o json            everything the agent and the keeper say, as one JSON object\n"
 		"  --run-dir DIR      where the daemons' sockets are (WARPDRIVE_RUN_DIR, /run/warpdrive)\n"
@@ -82,6 +136,9 @@ static const struct ctl_command commands[] = {
 		"\n"
 		"On SIGTERM it leaves when the keeper has confirmed that it has every mount.\n",
 		ctl_supervise, NULL},
+	{"completion", "bash", "print a script that completes commands and options in bash",
+		"Load it with:  source <(warpdrive-ctl completion bash)\n",
+		completion, NULL},
 	{"version", "", "show the versions of this program and of the running daemons",
 		"  --run-dir DIR      where the daemons' sockets are (WARPDRIVE_RUN_DIR, /run/warpdrive)\n",
 		ctl_version, NULL},
@@ -105,7 +162,7 @@ static void overview(FILE *out)
 		     "WarpDrive mounts datasets in object storage as directories, with a local "
 		     "cache.\n\n");
 	for (size_t i = 0; i < NCOMMANDS; i++)
-		fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].summary);
+		fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
 	fprintf(out, "\n`warpdrive-ctl COMMAND --help` tells more about one command.\n"
 		     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done.\n");
 }
@@ -121,6 +178,16 @@ static enum ctl_exit help(const struct ctl_command *self, int argc, char **argv)
 	if (!command)
 		return ctl_usage(self, "unknown command '%s'", argv[1]);
 	return ctl_print_help(command);
+}
+
+static enum ctl_exit completion(const struct ctl_command *self, int argc, char **argv)
+{
+	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
+		return ctl_print_help(self);
+	if (argc != 2 || strcmp(argv[1], "bash") != 0)
+		return ctl_usage(self, "needs the name of a shell, which is bash");
+	ctl_completion_bash(commands, NCOMMANDS, stdout);
+	return CTL_DONE;
 }
 
 int main(int argc, char **argv)

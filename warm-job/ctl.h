@@ -27,6 +27,8 @@ enum ctl_exit ctl_mount(const struct ctl_command *self, int argc, char **argv);
 enum ctl_exit ctl_umount(const struct ctl_command *self, int argc, char **argv);
 enum ctl_exit ctl_status(const struct ctl_command *self, int argc, char **argv);
 enum ctl_exit ctl_doctor(const struct ctl_command *self, int argc, char **argv);
+/* Ended by signal n, it returns 128 + n. */
+enum ctl_exit ctl_warm(const struct ctl_command *self, int argc, char **argv);
 enum ctl_exit ctl_version(const struct ctl_command *self, int argc, char **argv);
 
 /* Prints "usage: ...", summary and help of one subcommand on stdout; returns CTL_DONE. */
@@ -53,5 +55,7 @@ int ctl_absolute(const char *dir, char *out, struct wd_err *err);
 int ctl_connect(const char *socket_path, unsigned type, struct wd_err *err);
 /* Asks a daemon for its status: the JSON text (caller frees) or -errno. */
 int ctl_fetch_status(const char *socket_path, unsigned type, char **ret_text, struct wd_err *err);
+/* What a daemon wrote into a memfd: bytes (caller frees; a terminator is behind them) or -errno. */
+int ctl_read_answer(int fd, char **ret_text, size_t *ret_len, struct wd_err *err);
 
 #endif

@@ -91,7 +91,7 @@ int ctl_run_path(const char *run_dir, const char *name, char out[108], struct wd
 	return 0;
 }
 
-static int read_whole(int fd, char **ret_text, struct wd_err *err)
+int ctl_read_answer(int fd, char **ret_text, size_t *ret_len, struct wd_err *err)
 {
 	struct stat st;
 
@@ -116,6 +116,7 @@ static int read_whole(int fd, char **ret_text, struct wd_err *err)
 	}
 	text[got] = '\0';
 	*ret_text = wd_steal_ptr(text);
+	*ret_len = size;
 	return 0;
 }
 
@@ -143,6 +144,7 @@ int ctl_fetch_status(const char *socket_path, unsigned type, char **ret_text, st
 		return sock;
 
 	wd_autofree struct wd_msg *m = calloc(1, sizeof(*m));
+	size_t len;
 
 	if (!m)
 		return wd_err_sys(err, ENOMEM, "status");
@@ -158,7 +160,7 @@ int ctl_fetch_status(const char *socket_path, unsigned type, char **ret_text, st
 	wd_msg_close_fds(m);
 	if (fd < 0)
 		return wd_err_set(err, EPROTO, "'%s' answered without its status", socket_path);
-	return read_whole(fd, ret_text, err);
+	return ctl_read_answer(fd, ret_text, &len, err);
 }
 
 int ctl_absolute(const char *dir, char *out, struct wd_err *err)

@@ -29,6 +29,16 @@ static void a_line_tells_device_target_and_type(void **state)
 	assert_string_equal(info.type, "fuse.warpdrive");
 }
 
+static void a_line_tells_what_is_mounted(void **state)
+{
+	char source[PATH_MAX];
+
+	assert_true(mountinfo_source("1 2 0:50 / /a ro shared:1 - fuse.warpdrive s3://b/a\\040b ro\n", source));
+	assert_string_equal(source, "s3://b/a b");
+	assert_false(mountinfo_source("1 2 0:50 / /a ro - fuse.warpdrive", source));
+	assert_false(mountinfo_source("", source));
+}
+
 static void broken_lines_are_refused(void **state)
 {
 	static const char good[] = "36 35 98:7 /mnt1 /mnt2 rw,noatime - ext3 /dev/root rw\n";
@@ -78,6 +88,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_line_tells_device_target_and_type),
+		cmocka_unit_test(a_line_tells_what_is_mounted),
 		cmocka_unit_test(broken_lines_are_refused),
 		cmocka_unit_test(the_kernels_own_list_is_read),
 		cmocka_unit_test(a_mount_is_found_by_its_id_and_by_its_device),
