@@ -11,7 +11,7 @@
  *
  * Sections start at multiples of 64 KiB, the largest page of any machine we run on, so that a
  * section can be locked or advised by itself whatever the page size. Nothing is touched before it
- * is used: a fresh tables memfd of 13 MiB costs one page.
+ * is used: a fresh tables memfd of 29 MiB costs one page.
  */
 #include "common/mountmem.h"
 
@@ -156,7 +156,7 @@ static const char *find_flaw(const struct wd_mm_header *h, uint64_t size)
 		return "a version that this program does not know";
 	if (h->total_size != size || size > TABLES_MAX)
 		return "wrong size";
-	if (h->slot_size < WD_MM_SLOT_SIZE || h->slot_size > SLOT_SIZE_MAX || h->slot_size % 64)
+	if (h->slot_size < WD_MM_SLOT_MIN || h->slot_size > SLOT_SIZE_MAX || h->slot_size % 64)
 		return "bad slot size";
 	if (h->ninodes == 0 || (h->ninodes & (h->ninodes - 1)) != 0)
 		return "the number of inodes is not a power of two";

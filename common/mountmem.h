@@ -15,7 +15,8 @@
  *
  * Slots. A server thread marks a slot WD_SLOT_BUSY, zeroes its fuse_in_header, and lets read(2)
  * on /dev/fuse fill it. After the answer the header's length is zeroed again and the slot freed. A
- * server that is killed leaves its unanswered requests there and the next one answers them.
+ * server that is killed leaves its unanswered requests there and the next one answers them. Slots of
+ * WD_MM_SLOT_MIN bytes, as 1.0 made them, are served as well; a call through the control file has no room there.
  *
  * Inodes. One entry per open (or pooled) node: the mode in force and the backing id. The per-inode
  * rule of kernel passthrough (all opens of an inode share one mode and one id) is kept by it.
@@ -54,7 +55,12 @@
 #define WD_MM_MINOR_COUNTS 1 /* the first with counts */
 
 #define WD_MM_SLOTS 1280     /* above the kernel's max_background of 1024 */
-#define WD_MM_SLOT_SIZE 8192 /* FUSE_MIN_READ_BUFFER; enough for all a read-only mount receives */
+#define WD_MM_SLOT_MIN 8192  /* FUSE_MIN_READ_BUFFER: the kernel gives out nothing to less */
+#ifdef WD_PREVIOUS_FORMATS
+#define WD_MM_SLOT_SIZE WD_MM_SLOT_MIN
+#else
+#define WD_MM_SLOT_SIZE 20480 /* whole pages; room for a call through the control file, the longest request */
+#endif
 #define WD_MM_INODES 32768   /* power of two */
 #define WD_MM_HANDLES 65536
 #define WD_MM_PROBES 1024 /* an entry is at most so far from its home; bounds every search */

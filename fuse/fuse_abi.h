@@ -72,6 +72,8 @@ struct abi_interrupt_in {
 	uint64_t unique;
 };
 
+#define ABI_IOCTL_IN 32 /* bytes of fuse_ioctl_in, before what the kernel copied in */
+
 struct abi_backing_map {
 	int32_t fd;
 	uint32_t flags;

@@ -138,7 +138,7 @@ int kernel_mount(int fuse_fd, int target_fd, const char *target, const char *dat
 int kernel_init(int fuse_fd, uint32_t mount_flags, struct wd_mm_info *ret_info, struct wd_err *err)
 {
 	struct pollfd pfd = {.fd = fuse_fd, .events = POLLIN};
-	unsigned char request[WD_MM_SLOT_SIZE];
+	unsigned char request[WD_MM_SLOT_MIN];
 	struct wd_mm_info info = *ret_info;
 	ssize_t n;
 	int rc;

@@ -11,6 +11,7 @@
  *	server_open.c     open and release
  *	server_read.c     read
  *	server_ops.c      all other operations
+ *	server_control.c  the hidden control file
  *	server_beat.c     says whether the threads move
  *	server_data.c     cache files and live maps; buffers
  *	server_seccomp.c  the allow-list
@@ -47,6 +48,7 @@
 #define READ_MAX (1u << 20) /* bytes of the largest READ: max_pages of keeper_init.c */
 #define FILE_BUCKETS 4096   /* power of two */
 #define INVALS_MAX 64	    /* names that wait to be dropped; more are left to their TTL */
+#define CONTROL_CALLS_MAX 16 /* that wait for the agent at once; further ones are refused */
 
 struct link {
 	struct link *next, *prev;
@@ -82,7 +84,9 @@ struct out {
 	uint16_t type;
 	uint64_t id, node, offset;
 	uint32_t len, flags;
-	const char *name; /* borrowed: lies in the op's slot */
+	/* borrowed: they lie in the op's slot */
+	const char *name;
+	const struct wd_control_frame *frame;
 };
 
 /* A cache file and its live map. Counted, since a restart of the agent replaces them under readers.
@@ -147,6 +151,7 @@ struct server {
 	bool is_sending;     /* a thread is at work on the queue */
 	uint32_t generation; /* of the agent's socket */
 	uint64_t next_id;
+	uint32_t ncalls;     /* through the control file, that wait */
 	struct file *buckets[FILE_BUCKETS];
 	uint32_t nfiles, files_max; /* with data: bounded by the descriptors */
 
@@ -245,6 +250,19 @@ void read_requeue_locked(struct op *op);
 
 /* ---- server_ops.c ---- */
 extern const struct fuse_lowlevel_ops server_ops;
+
+/* ---- server_control.c ---- */
+bool control_is_name(uint64_t parent, const char *name);
+bool control_is_node(uint64_t node);
+/* True for an entry of the dataset's that the control file hides; says so once. */
+bool control_hides(uint64_t parent, const char *name);
+/* Answer at once, for the control file. */
+void control_lookup(fuse_req_t req);
+void control_getattr(fuse_req_t req);
+void control_open(fuse_req_t req);
+/* Of any file. */
+void control_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
+	unsigned flags, const void *in, size_t in_len, size_t out_len);
 
 /* ---- server_data.c ---- */
 /* Takes both descriptors, also on failure. */

@@ -25,12 +25,12 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/control.h"
 #include "common/log.h"
 #include "fuse/keeper_spawn.h"
 
 #define ID_SLOT_BITS 16
 #define ID_FILE (1ULL << 63)
-#define NAME_MAX_BYTES 255
 
 /* ---- sending ---- */
 
@@ -39,6 +39,11 @@ static void encode(struct wd_msg *m, const struct out *out)
 	wd_msg_start(m, out->type, out->id);
 	if (out->type == WD_MSG_STATFS)
 		return;
+	if (out->type == WD_MSG_CONTROL) {
+		wd_put_bytes(m, out->frame->method, strnlen(out->frame->method, sizeof(out->frame->method)));
+		wd_put_bytes(m, out->frame->data, out->len);
+		return;
+	}
 	wd_put_u64(m, out->node); /* for CANCEL: the id */
 	switch (out->type) {
 	case WD_MSG_LOOKUP:
@@ -65,33 +70,27 @@ static void encode(struct wd_msg *m, const struct out *out)
 }
 
 /* Sends the first message of the queue. Called and returns with the lock held, lets go of it
- * between. */
+ * between; what lies in a slot may be gone as soon as it does. */
 static void send_first(void) WD_REQUIRES(server.lock)
 {
 	static struct wd_msg m; /* is_sending makes it ours */
 	struct out *out = (struct out *)((char *)server.queue.next - offsetof(struct out, link));
-	struct out copy = *out;
-	char name[NAME_MAX_BYTES + 1];
 	bool is_owned = out->is_owned;
+	uint16_t type = out->type;
 	int rc;
 
 	link_remove(&out->link);
-	if (copy.name) { /* it lies in a slot, which may be freed as soon as the lock is */
-		memcpy(name, copy.name, strnlen(copy.name, NAME_MAX_BYTES) + 1);
-		name[NAME_MAX_BYTES] = '\0';
-		copy.name = name;
-	}
+	encode(&m, out);
 	wd_unlock(&server.lock);
 	if (is_owned)
 		free(out);
-	encode(&m, &copy);
 	beat_wait();
-	rc = wd_msg_send(SERVER_FD_AGENT, &m, copy.type == WD_MSG_HINT ? MSG_DONTWAIT : 0);
+	rc = wd_msg_send(SERVER_FD_AGENT, &m, type == WD_MSG_HINT ? MSG_DONTWAIT : 0);
 	beat_work();
 	if (rc < 0 && rc != -EPIPE && rc != -EAGAIN)
-		wd_error("send a message of type %u to the agent: %s", copy.type, strerror(-rc));
+		wd_error("send a message of type %u to the agent: %s", type, strerror(-rc));
 	wd_lock(&server.lock);
-	if (rc < 0 && copy.type != WD_MSG_HINT)
+	if (rc < 0 && type != WD_MSG_HINT)
 		server.is_agent_up = false; /* what was lost is sent again to the next agent */
 }
 

@@ -244,6 +244,10 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, EROFS);
 		return;
 	}
+	if (control_is_node(ino)) {
+		control_open(req);
+		return;
+	}
 	op->node = ino;
 	op->finish = open_finish;
 	open_begin(op);

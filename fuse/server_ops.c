@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Names, attributes and directories: each operation is one question to the agent, parked, and one
- * answer translated. What needs no agent (the list of extended attributes' names, opening a
- * directory) is answered at once. What writes never gets here (server_loop.c).
+ * answer translated. What needs no agent (the control file, opening a directory) is answered at once. What
+ * writes never gets here (server_loop.c).
  *
  * Directories are not cached by the kernel as such, since a listing may change at the origin; their
  * entries are, for their TTL. An offset is the cookie of the child before it; 1 and 2 are "." and
@@ -123,6 +123,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		fuse_reply_err(req, ENAMETOOLONG);
 		return;
 	}
+	if (control_is_name(parent, name)) {
+		control_lookup(req);
+		return;
+	}
 	op = begin(req, WD_MSG_LOOKUP, parent, lookup_finish);
 	op->out.name = name;
 	agent_ask(op);
@@ -146,7 +150,10 @@ static void getattr_finish(struct op *op, struct wd_msg *m, int status)
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	agent_ask(begin(req, WD_MSG_GETATTR, ino, getattr_finish));
+	if (control_is_node(ino))
+		control_getattr(req);
+	else
+		agent_ask(begin(req, WD_MSG_GETATTR, ino, getattr_finish));
 }
 
 static void statfs_finish(struct op *op, struct wd_msg *m, int status)
@@ -181,7 +188,8 @@ struct listing {
 	struct op *op;
 	char *buf;
 	size_t used;
-	bool is_full;
+	bool is_full, is_end;
+	uint64_t hidden; /* the cookie of an entry that is not shown */
 };
 
 static void add_entry(
@@ -215,10 +223,10 @@ static void add_dots(struct listing *l)
 static int add_children(struct listing *l, struct wd_msg *m)
 {
 	struct wd_rd r = wd_rd_start(m);
-	bool is_end = wd_rd_u8(&r) != 0;
 	char name[NAME_BYTES_MAX + 1];
 
-	if (!r.bad && r.left == 0 && !is_end)
+	l->is_end = wd_rd_u8(&r) != 0;
+	if (!r.bad && r.left == 0 && !l->is_end)
 		return -EIO; /* neither entries nor an end: the kernel would take it for the end */
 	while (!l->is_full && !r.bad && r.left > 0) {
 		struct fuse_entry_param entry;
@@ -229,6 +237,10 @@ static int add_children(struct listing *l, struct wd_msg *m)
 			!is_sane(&attr) || cookie <= OFFSET_DOTDOT || cookie > INT64_MAX ||
 			name[0] == '\0')
 			return -EIO;
+		if (control_hides(l->op->node, name)) {
+			l->hidden = cookie;
+			continue;
+		}
 		fill_entry(&attr, &entry);
 		add_entry(l, name, &entry, cookie);
 	}
@@ -252,6 +264,9 @@ static void readdir_finish(struct op *op, struct wd_msg *m, int status)
 		nonsense(op);
 	} else if (l.is_full && l.used == 0) {
 		op_reply_err(op, EINVAL);
+	} else if (l.used == 0 && l.hidden && !l.is_end) { /* nothing would be the end */
+		op->out.offset = l.hidden;
+		agent_ask(op);
 	} else {
 		fuse_reply_buf(op->req, l.buf, l.used);
 		op_done(op);
@@ -336,7 +351,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 #endif
 	/* security.capability and the like are asked for all the time */
 	if (strncmp(name, XATTR_PREFIX, strlen(XATTR_PREFIX)) != 0 ||
-		strlen(name) > NAME_BYTES_MAX) {
+		strlen(name) > NAME_BYTES_MAX || control_is_node(ino)) {
 		fuse_reply_err(req, ENODATA);
 		return;
 	}
@@ -365,7 +380,10 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	struct op *op = begin(req, WD_MSG_GETATTR, ino, listxattr_finish);
 
 	op->size = (uint32_t)(size < UINT32_MAX ? size : UINT32_MAX);
-	agent_ask(op);
+	if (control_is_node(ino))
+		reply_xattr(op, NULL, 0);
+	else
+		agent_ask(op);
 }
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
@@ -386,4 +404,5 @@ const struct fuse_lowlevel_ops server_ops = {
 	.statfs = op_statfs,
 	.getxattr = op_getxattr,
 	.listxattr = op_listxattr,
+	.ioctl = control_ioctl,
 };

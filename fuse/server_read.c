@@ -225,6 +225,10 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 		fuse_reply_err(req, EINVAL);
 		return;
 	}
+	if (control_is_node(ino)) {
+		fuse_reply_buf(req, NULL, 0);
+		return;
+	}
 	op->req = req;
 	op->finish = read_finish;
 	op->node = ino;

@@ -10,7 +10,9 @@
  *
  * The bytes of a file are fake_byte(node, offset). A file is complete (passthrough), or partial:
  * its blocks become present when the test says so (fake_fill), or when somebody asks if is_auto is
- * set. One lock over everything; fake.changed is broadcast whenever a counter moves.
+ * set. Calls through a control file are answered by method: Echo by what they said, Fail by an error,
+ * Wait when the test says so (fake_answer_calls), Garbage, TooLong and LongError by what an agent
+ * should not say. One lock over everything; fake.changed is broadcast whenever a counter moves.
  */
 #include <errno.h>
 #include <poll.h>
@@ -25,6 +27,7 @@
 #include <unistd.h>
 #include <fcntl.h>
 
+#include "common/control.h"
 #include "common/hold.h"
 #include "common/lock.h"
 #include "common/mountmem.h"
@@ -38,6 +41,7 @@
 #define FAKE_MANY_FIRST 1000
 #define FAKE_MOUNTS 4
 #define FAKE_PARKED 512
+#define FAKE_CALLS 64
 
 struct fake_file {
 	char name[64];
@@ -59,6 +63,11 @@ struct fake_parked {
 	struct fake_file *file; /* NULL: free */
 };
 
+struct fake_call {
+	int sock;
+	uint64_t id; /* 0: free */
+};
+
 struct fake_mount {
 	uint64_t id;
 	int sock, tables_fd;
@@ -77,6 +86,9 @@ static struct {
 	struct fake_file files[FAKE_FILES];
 	unsigned nfiles;
 	struct fake_parked parked[FAKE_PARKED];
+	struct fake_call waiting[FAKE_CALLS];
+	unsigned calls, parked_calls, call_cancels;
+	unsigned entries_max; /* in an answer to READDIR; 0: as many as fit */
 	bool is_auto; /* absent blocks are filled when asked for */
 	int program_status; /* the answer to the last offer */
 	unsigned program_answers;
@@ -251,6 +263,7 @@ static inline void fake_on_readdir(int sock, struct wd_msg *m, struct wd_rd *r)
 	uint64_t node = wd_rd_u64(r), offset = wd_rd_u64(r);
 	uint32_t max = wd_rd_u32(r);
 	uint64_t n = node == FAKE_DIR ? FAKE_MANY : fake.nfiles + 1;
+	unsigned shown = 0;
 	uint64_t i = offset >= 16 ? offset - 16 + 1 : 0;
 	size_t at;
 
@@ -266,7 +279,8 @@ static inline void fake_on_readdir(int sock, struct wd_msg *m, struct wd_rd *r)
 		else
 			snprintf(
 				name, sizeof(name), "%s", i == 0 ? "many" : fake.files[i - 1].name);
-		if (fake_out.len + 8 + WD_ATTR_WIRE + 4 + strlen(name) > max)
+		if (fake_out.len + 8 + WD_ATTR_WIRE + 4 + strlen(name) > max ||
+			(fake.entries_max && shown++ == fake.entries_max))
 			break;
 		fake_attr(fake_lookup(node, name), &attr);
 		wd_put_u64(&fake_out, 16 + i);
@@ -410,6 +424,76 @@ static inline void fake_on_cancel(uint64_t id)
 		p->file = NULL;
 		fake.parked_ensures--;
 	}
+	for (int i = 0; i < FAKE_CALLS; i++) {
+		if (fake.waiting[i].id != id)
+			continue;
+		fake.waiting[i].id = 0;
+		fake.call_cancels++;
+		fake.parked_calls--;
+	}
+}
+
+static inline void fake_park_call(int sock, uint64_t id)
+{
+	int i = 0;
+
+	while (i < FAKE_CALLS && fake.waiting[i].id)
+		i++;
+	if (i == FAKE_CALLS)
+		fake_fatal("too many calls");
+	fake.waiting[i] = (struct fake_call){sock, id};
+	fake.parked_calls++;
+}
+
+static inline void fake_on_control(int sock, struct wd_msg *m, struct wd_rd *r)
+{
+	static const char junk[WD_CONTROL_DATA_MAX + 1];
+	char method[WD_CONTROL_METHOD_MAX];
+	int status = 0;
+	const void *data;
+	size_t len;
+
+	wd_rd_str(r, method, sizeof(method));
+	data = wd_rd_bytes(r, &len);
+	if (!wd_rd_done(r) || len > WD_CONTROL_DATA_MAX)
+		fake_fatal("a malformed call");
+	fake.calls++;
+	if (strcmp(method, "Wait") == 0) {
+		fake_park_call(sock, m->id);
+		return;
+	}
+	if (strcmp(method, "NoSuchMethod") == 0) {
+		fake_error(sock, m, -ENOSYS);
+		return;
+	}
+	if (strcmp(method, "Fail") == 0)
+		status = -EACCES;
+	else if (strcmp(method, "LongError") == 0)
+		status = -EINVAL;
+	wd_msg_start_reply(&fake_out, m->type, m->id, status);
+	if (strcmp(method, "Fail") == 0)
+		wd_put_str(&fake_out, "the fake agent says no");
+	else if (strcmp(method, "LongError") == 0 || strcmp(method, "TooLong") == 0)
+		wd_put_bytes(&fake_out, junk, sizeof(junk));
+	else if (strcmp(method, "Garbage") == 0)
+		wd_put_u64(&fake_out, UINT64_MAX);
+	else
+		wd_put_bytes(&fake_out, data, len);
+	fake_send(sock);
+}
+
+/* Answers the calls that wait. */
+static inline void fake_answer_calls(void)
+{
+	for (int i = 0; i < FAKE_CALLS; i++) {
+		if (!fake.waiting[i].id)
+			continue;
+		wd_msg_start_reply(&fake_out, WD_MSG_CONTROL, fake.waiting[i].id, 0);
+		wd_put_str(&fake_out, "at last");
+		fake_send(fake.waiting[i].sock);
+		fake.waiting[i].id = 0;
+		fake.parked_calls--;
+	}
 }
 
 static inline void fake_on_server(struct fake_mount *mount, struct wd_msg *m)
@@ -479,6 +563,9 @@ static inline void fake_on_server(struct fake_mount *mount, struct wd_msg *m)
 		wd_put_str(&fake_out, "42");
 		fake_send(mount->sock);
 		break;
+	case WD_MSG_CONTROL:
+		fake_on_control(mount->sock, m, &r);
+		break;
 	default:
 		fprintf(stderr, "fake agent: message type %u\n", m->type);
 	}
@@ -502,6 +589,12 @@ static inline void fake_drop_parked(int sock)
 		if (!fake.parked[i].keeper_id)
 			fake.parked_ensures--;
 		fake.parked[i].file = NULL;
+	}
+	for (int i = 0; i < FAKE_CALLS; i++) {
+		if (!fake.waiting[i].id || fake.waiting[i].sock != sock)
+			continue;
+		fake.waiting[i].id = 0;
+		fake.parked_calls--;
 	}
 }
 
