@@ -7,6 +7,7 @@
  *	signals    1                   SIGTERM, SIGINT            sigwait             pthread_cancel
  *	workers    metadata-workers    questions to origins       queue condition     jobs_stop
  *	control    up to 8            status, checks             queue condition     jobs_stop
+ *	ahead      up to 4            files before they are opened  queue condition  ahead_stop
  *	transfers  transfer-threads    curl multi handles         curl_multi_poll     origins_stop
  *	file I/O   few                 reads of file: origins     queue condition     origins_stop
  *	evictor    1                   admissions, evictions      queue condition     store_close
@@ -26,6 +27,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/ahead.h"
 #include "agent/check.h"
 #include "agent/credentials.h"
 #include "agent/holder.h"
@@ -221,9 +223,12 @@ static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 		.scrub_bytes_per_s = (uint64_t)s->scrub_rate,
 		.scrub_interval_ms = s->scrub_interval};
 	struct hub_handlers handlers = {on_message, on_close, on_timer, a};
+	enum prefetch prefetch;
 	char path[4096];
 	int rc;
 
+	if (!prefetch_parse(s->prefetch, &prefetch))
+		return wd_err_set(err, EINVAL, "setting 'prefetch': '%.60s' is none of auto, file, off", s->prefetch);
 	if (mkdir(s->cache_dir, 0700) < 0 && errno != EEXIST)
 		return wd_err_sys(err, errno, "create cache directory '%s'", s->cache_dir);
 	if (mkdir(s->run_dir, 0755) < 0 && errno != EEXIST)
@@ -253,12 +258,13 @@ static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 		return rc;
 	a->tree = tree_new(a->meta, s);
 	a->fetcher = fetcher_new(a->store, a->meta, s);
+	a->ahead = ahead_new(a);
 	a->jobs = jobs_new((unsigned)s->metadata_workers, JOB_QUEUE);
 	a->control = jobs_new(CONTROL_THREADS, CONTROL_QUEUE);
 	a->keeper = keeper_link_new();
 	a->holder = holder_new(a);
 	a->refresher = refresher_new(a);
-	if (!a->tree || !a->fetcher || !a->jobs || !a->control || !a->keeper || !a->holder || !a->refresher)
+	if (!a->tree || !a->fetcher || !a->ahead || !a->jobs || !a->control || !a->keeper || !a->holder || !a->refresher)
 		return wd_err_set(err, ENOMEM, "out of memory");
 	rc = open_http(a, false, err);
 	if (rc < 0)
@@ -280,6 +286,7 @@ static void agent_close(struct agent *a)
 	}
 	refresher_stop(a->refresher); /* before the jobs that it makes */
 	origins_interrupt();
+	ahead_stop(a->ahead);
 	jobs_stop(a->jobs);
 	jobs_stop(a->control);
 	if (a->hub)
@@ -292,6 +299,7 @@ static void agent_close(struct agent *a)
 	holder_free(a->holder);
 	refresher_free(a->refresher);
 	store_close(a->store);
+	ahead_free(a->ahead);
 	fetcher_free(a->fetcher);
 	tree_free(a->tree);
 	meta_close(a->meta);

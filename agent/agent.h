@@ -4,7 +4,7 @@
 /*
  * The agent as a whole: what its parts share.
  *
- * Lock order, outermost first: agent->lock, mount->lock; holder->lock, conn->lock; hub, tree, dataset, fetcher, fetch,
+ * Lock order, outermost first: agent->lock, mount->lock; holder->lock, conn->lock; ahead->lock, jobs->lock; hub, tree, dataset, fetcher, fetch,
  * store and object locks are leaves of their modules: none of them is held when a lock of another
  * module is taken.
  */
@@ -19,6 +19,7 @@
 #include "agent/tree.h"
 #include "common/lock.h"
 
+struct ahead;
 struct mount;
 struct holder;
 struct http;
@@ -34,6 +35,7 @@ struct agent {
 	struct store *store;
 	struct tree *tree;
 	struct fetcher *fetcher;
+	struct ahead *ahead;
 	struct jobs *jobs;
 	struct jobs *control; /* status and checks: answered while all of jobs waits for an origin */
 	struct hub *hub;

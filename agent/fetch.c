@@ -365,7 +365,8 @@ static void wait_for_blocks(struct fetch *f, struct fetch_wait *w, bool is_again
 	w->prev = w->next = NULL;
 	block_range(w, &first, &last);
 	wd_lock(&f->lock);
-	is_wanting = touch_locked(f, &(struct stream_read){w->offset, w->len, false}, &left);
+	is_wanting = touch_locked(f, &(struct stream_read){w->offset, w->len, false}, &left) &&
+		!(w->flags & FETCH_NO_AHEAD);
 	is_present = object_has(f->object, w->offset, w->len);
 	lost = is_present ? 0 : f->lost;
 	if (!is_present && !lost && !is_again && has_just_failed_locked(f, w))

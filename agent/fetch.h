@@ -36,7 +36,8 @@ struct fetch;
 enum fetch_flag {
 	FETCH_BYTES = 1,     /* the cache file cannot be read: bring the bytes themselves */
 	FETCH_CACHE_ONLY = 2, /* -ENOSPC rather than the bytes */
-	FETCH_WISH = 4	      /* fetch_ahead.c's own */
+	FETCH_WISH = 4,	      /* fetch_ahead.c's own */
+	FETCH_NO_AHEAD = 8    /* nothing is asked ahead of this reader */
 };
 
 #define FETCH_MAX_LEN (16 * 1024 * 1024)

@@ -70,22 +70,31 @@ static void transfer_end(struct transfer *t)
 		fetcher_uncharge(fr, charge);
 }
 
+/* The origin has given a block. Before anybody sees it in the cache: who opens the object then would ask again. */
+static void note_proof(struct transfer *t)
+{
+	struct fetch *f = t->fetch;
+	bool is_first;
+
+	wd_lock(&f->lock);
+	is_first = !f->has_proof;
+	f->has_proof = true;
+	wd_unlock(&f->lock);
+	if (is_first)
+		proof_record(f->fetcher->meta, &t->who, &f->key.object, f->fetcher->settings);
+}
+
 /* The next block is in the cache: wakes who waits for it. */
 static void block_landed(struct transfer *t, uint32_t block)
 {
 	struct fetch *f = t->fetch;
 	struct fetch_wait *over = NULL;
-	bool is_first;
 
 	t->done++;
 	t->admitted -= object_block_charge(f->object, block);
 	wd_lock(&f->lock);
-	is_first = !f->has_proof;
-	f->has_proof = true;
 	fetch_block_over_locked(f, block, 0, &over);
 	wd_unlock(&f->lock);
-	if (is_first)
-		proof_record(f->fetcher->meta, &t->who, &f->key.object, f->fetcher->settings);
 	fetch_answer(f, over, &(struct fetch_end){.status = 0});
 }
 
@@ -127,6 +136,7 @@ static int store_block(struct transfer *t, uint32_t block)
 	uint64_t size = block_len(f, block);
 	int rc = object_pwrite(f->object, t->buffer, size, (uint64_t)block * WD_BLOCK_SIZE);
 
+	note_proof(t);
 	if (rc == 0)
 		rc = object_commit(f->object, block, XXH3_64bits(t->buffer, size));
 	if (rc < 0) {
@@ -189,6 +199,7 @@ static void transfer_done(void *arg, int status, const struct wd_err *err)
 	struct transfer *t = arg;
 
 	if (status == 0 && t->is_small) {
+		note_proof(t);
 		status = object_put(t->fetch->object, t->buffer, t->fetch->size);
 		if (status < 0)
 			t->is_refused = true;

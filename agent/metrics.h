@@ -26,9 +26,10 @@
 	M(ENSURES, "warpdrive_agent_ensure_requests_total", "", "Reads that had to wait for bytes")  \
 	M(UNCACHED_BYTES, "warpdrive_agent_uncached_bytes_total", "",                              \
 		"Bytes read through without being admitted to the cache")                          \
-	M(PREFETCH_BYTES, "warpdrive_prefetch_issued_bytes_total", "", "Bytes fetched ahead of readers in the files that they read") \
+	M(PREFETCH_BYTES, "warpdrive_prefetch_issued_bytes_total", "", "Bytes fetched ahead of readers: in the files that they read, and of files before they are opened") \
 	M(PREFETCH_USED, "warpdrive_prefetch_used_bytes_total", "",                                \
-		"Bytes asked ahead that a reader came to while the file was streamed")               \
+		"Bytes asked ahead that a reader came to while the file was streamed, or that were of a file that " \
+		"was then opened")               \
 	M(PREFETCH_UNUSED, "warpdrive_prefetch_unused_bytes_total", "",                            \
 		"Bytes fetched ahead that no reader had come to when the file was closed (later "      \
 		"opens, and reads by passthrough, are not seen here)")                             \
@@ -38,6 +39,16 @@
 	M(AHEAD_DIRECTORY, "warpdrive_ahead_bytes_total", "class=\"directory\"",                   \
 		"Bytes fetched of files that nobody read yet")                                     \
 	M(AHEAD_WARM, "warpdrive_ahead_bytes_total", "class=\"warm\"", "")                         \
+	M(AHEAD_FILES_ISSUED, "warpdrive_prefetch_files_total", "outcome=\"issued\"",                \
+		"Files fetched before they were opened (issued), those that were opened then (used), and " \
+		"those that nobody had opened when it was no longer expected (unused)")            \
+	M(AHEAD_FILES_USED, "warpdrive_prefetch_files_total", "outcome=\"used\"", "")                \
+	M(AHEAD_FILES_UNUSED, "warpdrive_prefetch_files_total", "outcome=\"unused\"", "")            \
+	M(DIRS_SORTED, "warpdrive_directory_patterns_total", "pattern=\"sorted\"",                   \
+		"Patterns found in the opens of a directory: files one after the other by name, by a "   \
+		"fixed step, and sets that are read in shuffled order")                            \
+	M(DIRS_STRIDED, "warpdrive_directory_patterns_total", "pattern=\"strided\"", "")             \
+	M(DIRS_SHUFFLED, "warpdrive_directory_patterns_total", "pattern=\"shuffled\"", "")           \
 	M(STREAMS_SEQUENTIAL, "warpdrive_read_streams_total", "pattern=\"sequential\"",            \
 		"Patterns found in reads: streams that were read on in sequence or by a fixed "     \
 		"stride, and single reads that belonged to none")                                  \

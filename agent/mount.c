@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "agent/ahead.h"
 #include "agent/credentials.h"
 #include "agent/holder.h"
 #include "agent/metrics.h"
@@ -367,6 +368,20 @@ static struct mount *delist(struct agent *a, uint64_t id)
 	return mnt;
 }
 
+/* Nobody opens files of a dataset whose last mount is gone. */
+static void drop_ahead(struct mount *mnt)
+{
+	struct agent *a = mnt->agent;
+	const struct mount *other;
+
+	wd_lock(&a->lock);
+	for (other = a->mounts; other && other->dataset != mnt->dataset; other = other->next)
+		;
+	wd_unlock(&a->lock);
+	if (!other)
+		ahead_drop(a->ahead, mnt->dataset);
+}
+
 static void end_mount(struct mount *mnt)
 {
 	struct conn *c;
@@ -382,6 +397,7 @@ static void end_mount(struct mount *mnt)
 	}
 	open_drop_all(mnt);
 	mount_lent_drop(mnt);
+	drop_ahead(mnt);
 	mount_unref(mnt);
 }
 

@@ -13,7 +13,7 @@
 
 #define AT(field) offsetof(struct mount_options, field)
 
-enum option_type { TEXT, FLAG, NUMBER, OCTAL, DURATION };
+enum option_type { TEXT, FLAG, NUMBER, OCTAL, DURATION, PREFETCH };
 
 static const struct option {
 	const char *name;
@@ -38,12 +38,26 @@ static const struct option {
 	{"dir-mode", OCTAL, AT(dir_mode), 0777},
 	{"metadata-ttl", DURATION, AT(metadata_ttl), 0},
 	{"negative-ttl", DURATION, AT(negative_ttl), 0},
+	{"prefetch", PREFETCH, AT(prefetch), 0},
 };
 #define NKNOWN (sizeof(known) / sizeof(known[0]))
 
+bool prefetch_parse(const char *text, enum prefetch *ret)
+{
+	static const char *const words[] = {[PREFETCH_OFF] = "off", [PREFETCH_FILE] = "file", [PREFETCH_AUTO] = "auto"};
+
+	for (int i = PREFETCH_OFF; i <= PREFETCH_AUTO; i++) {
+		if (strcmp(text, words[i]) != 0)
+			continue;
+		*ret = (enum prefetch)i;
+		return true;
+	}
+	return false;
+}
+
 static int unknown_option(const char *name, struct wd_err *err)
 {
-	char names[440];
+	char names[480];
 	size_t used = 0;
 
 	for (size_t i = 0; i < NKNOWN && used < sizeof(names); i++)
@@ -91,6 +105,9 @@ static int set_option(struct mount_options *o, const char *name, const char *val
 		break;
 	case DURATION:
 		rc = wd_parse_duration(value, field);
+		break;
+	case PREFETCH:
+		rc = prefetch_parse(value, field) ? 0 : -EINVAL;
 		break;
 	}
 	if (rc == -EINVAL)
@@ -142,6 +159,8 @@ int mount_options_parse(const void *text, size_t len, const struct settings *set
 	o->dir_mode = 0555;
 	o->metadata_ttl = settings->metadata_ttl;
 	o->negative_ttl = settings->negative_ttl;
+	if (!settings->prefetch || !prefetch_parse(settings->prefetch, &o->prefetch))
+		o->prefetch = PREFETCH_AUTO; /* tests; others were checked at the start */
 	if (copy_string(root, "url", &o->url) < 0) {
 		rc = wd_err_set(err, ENOMEM, "out of memory");
 		goto out;

@@ -14,6 +14,15 @@
 #include "agent/settings.h"
 #include "common/err.h"
 
+/* What is fetched before somebody asks for it. */
+enum prefetch {
+	PREFETCH_OFF,  /* nothing */
+	PREFETCH_FILE, /* the rest of a file that is read */
+	PREFETCH_AUTO, /* that, and the next files of a directory */
+};
+/* "off", "file", "auto"; false: none of them. */
+bool prefetch_parse(const char *text, enum prefetch *ret);
+
 struct mount_options {
 	char *url;
 	char *endpoint, *region, *ca_cert, *index;
@@ -21,6 +30,7 @@ struct mount_options {
 	bool may_be_down; /* mounted even while the origin is away: nobody reads what an error would say */
 	int64_t uid, gid, file_mode, dir_mode; /* modes are permission bits */
 	int64_t metadata_ttl, negative_ttl;    /* ms */
+	enum prefetch prefetch;
 	char *source, *role_arn, *audience; /* credentials.h; who made the description has used audience */
 	bool is_ephemeral;		    /* an inline volume */
 	char *access_key, *secret_key, *session_token, *bearer_token;

@@ -70,6 +70,7 @@ int node_load(struct meta *m, uint64_t id, struct node *ret_node, struct node_li
 	memset(&ret_node->version, 0, sizeof(ret_node->version));
 	ret_node->node = id;
 	ret_node->ino = h.ino;
+	ret_node->parent = h.parent;
 	ret_node->is_dir = h.is_dir;
 	ret_node->version.size = h.size;
 	ret_node->version.mtime_s = h.mtime_s;

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "agent/ahead.h"
 #include "agent/metrics.h"
 #include "agent/pins.h"
 #include "agent/proof.h"
@@ -303,6 +304,8 @@ static void open_object(struct open_file *of)
 		open_fail(of, rc, &err);
 		return;
 	}
+	if (!(of->flags & WD_OPEN_REOPEN) && mnt->options->prefetch == PREFETCH_AUTO)
+		ahead_opened(mnt, &of->info);
 	/* what is fetched whole is looked at when it is here (whole_done); in the others, bytes that
 	 * another identity fetches later would be read without a question */
 	if (!(of->flags & WD_OPEN_REOPEN) && object_present_bytes(of->object) == 0 &&

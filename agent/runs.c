@@ -472,14 +472,15 @@ static bool next_of_set(struct runs *r, uint32_t *ret_place)
 
 /* ---- */
 
+/* A quarter of the depth is free: not one by one. */
 static bool is_wanting(const struct runs *r)
 {
-	if (r->is_set && r->cursor < r->nfiles && r->nasked < r->nopened)
+	if (r->is_set && r->cursor < r->nfiles && r->nasked < r->nopened - r->nopened / 4)
 		return true;
 	for (int i = 0; i < RUNS; i++) {
 		const struct run *u = &r->runs[i];
 
-		if (may_ask(r, u) && (u->asked - u->last) / u->step < u->depth && has_rank(r, u->asked + u->step))
+		if (may_ask(r, u) && (u->asked - u->last) / u->step < u->depth - u->depth / 4 && has_rank(r, u->asked + u->step))
 			return true;
 	}
 	return false;

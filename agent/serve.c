@@ -293,7 +293,8 @@ static bool on_ensure(struct mount *mnt, struct conn *c, struct wd_msg *m)
 	}
 	q->wait = (struct fetch_wait){.offset = offset,
 		.len = len,
-		.flags = flags & WD_ENSURE_BYTES ? FETCH_BYTES : 0,
+		.flags = (flags & WD_ENSURE_BYTES ? FETCH_BYTES : 0) |
+			(mnt->options->prefetch == PREFETCH_OFF ? FETCH_NO_AHEAD : 0),
 		.cb = ensure_done,
 		.is_gone = ensure_is_gone};
 	fetch_ensure(q->fetch, &q->wait);
@@ -321,7 +322,7 @@ static bool on_hint(struct mount *mnt, struct conn *c, struct wd_msg *m)
 
 	if (!wd_rd_done(&r))
 		return false;
-	f = open_fetch(mnt, node);
+	f = mnt->options->prefetch == PREFETCH_OFF ? NULL : open_fetch(mnt, node);
 	if (!f)
 		return true;
 	size = object_size(fetch_object(f));

@@ -54,8 +54,14 @@ const struct wd_config_key settings_keys[] = {
 		"how long a mount is held for a keeper to come while no server answers; then its users get errors"},
 	{"small-object-size", WD_CONFIG_SIZE, AT(small_object_size), 0, 16 * MIB, "1MiB",
 		"objects up to this size are fetched whole when opened"},
+	{"prefetch", WD_CONFIG_STRING, AT(prefetch), 0, 0, "auto",
+		"what is fetched before somebody asks for it, unless a mount says otherwise: auto (the rest of files that "
+		"are read, and files that are expected to be opened next), file (the former), or off"},
 	{"prefetch-window", WD_CONFIG_SIZE, AT(prefetch_window), 0, 4 * GIB, "64MiB",
 		"most bytes asked ahead of one sequential reader"},
+	{"directory-window", WD_CONFIG_SIZE, AT(directory_window), 0, 1024 * GIB, "1GiB",
+		"most bytes fetched of the next files of one directory that nobody has opened yet, at most an eighth of "
+		"the cache; one file may always be; 0: no file is fetched before it is opened"},
 	{"prefetch-budget", WD_CONFIG_SIZE, AT(prefetch_budget), 0, 64 * GIB, "256MiB",
 		"most bytes of prefetch under way in all"},
 	{"max-get-size", WD_CONFIG_SIZE, AT(max_get_size), 256 * KIB, 64 * MIB, "8MiB",

@@ -223,8 +223,7 @@ static bool should_list(struct dataset *ds, uint64_t dir)
 	return is_listing;
 }
 
-/* One listing of dir, shared by all who want it now. */
-static int refresh_listing(struct dataset *ds, uint64_t dir, unsigned max_pages, struct wd_err *err)
+int tree_refresh_listing(struct dataset *ds, uint64_t dir, unsigned max_pages, struct wd_err *err)
 {
 	int status = 0;
 	struct flight *f = tree_flight_join(ds, dir, "", &status);
@@ -316,7 +315,7 @@ int tree_lookup(struct dataset *ds, uint64_t dir_node, const char *name, int64_t
 	metric_inc(METRIC_LOOKUPS_ORIGIN);
 	*ret_ttl_ms = 0;
 	if (should_list(ds, dir)) {
-		rc = refresh_listing(ds, dir, LOOKUP_PAGES, err);
+		rc = tree_refresh_listing(ds, dir, LOOKUP_PAGES, err);
 		if (rc == 0) {
 			rc = known_child(ds, dir, name, ttl_ms, since, true, ret_node, ret_ttl_ms);
 			if (rc != -EAGAIN)
@@ -417,7 +416,7 @@ int tree_readdir(struct dataset *ds, uint64_t dir_node, uint64_t after, int64_t 
 			return wd_err_set(err, -rc, "read directory: not known any longer");
 		if (links.dir.listed_ms == 0 ||
 			(is_first && !is_fresh(links.dir.listed_ms, ttl_ms, INT64_MAX))) {
-			rc = refresh_listing(ds, dir, 0, err);
+			rc = tree_refresh_listing(ds, dir, 0, err);
 			if (rc < 0)
 				return rc;
 			rc = load_dir(ds, dir, &node, &links);

@@ -39,6 +39,7 @@ struct dataset;
 
 struct node {
 	uint64_t node, ino;
+	uint64_t parent; /* its directory's ino; 0: the root */
 	bool is_dir;
 	struct version version; /* files */
 	size_t key_len;
@@ -79,6 +80,11 @@ int tree_lookup(struct dataset *ds, uint64_t dir, const char *name, int64_t ttl_
 typedef bool (*tree_child_cb)(void *arg, uint64_t cookie, const char *name, const struct node *node);
 int tree_readdir(struct dataset *ds, uint64_t dir, uint64_t after, int64_t ttl_ms, tree_child_cb cb,
 	void *arg, bool *ret_is_end, uint32_t *ret_ttl_ms, struct wd_err *err);
+
+/* The files of dir that are known, in the order of the names' bytes, until cb returns false. Directories are left out.
+ * may_list: if dir was never listed, it is first, unless it is very large. Blocks. cb may not call the tree. */
+typedef bool (*tree_name_cb)(void *arg, const char *name, uint64_t node);
+int tree_names(struct dataset *ds, uint64_t dir, bool may_list, tree_name_cb cb, void *arg);
 
 /* Makes sure that the file's version is bound to what the origin has now. -ESTALE when that is not
  * the node's version: the name leads to another node from now on. */

@@ -46,7 +46,7 @@ static const struct word {
 	{"audience", "audience", WORD_OPTION},
 	{"version", NULL, WORD_LATER},
 	{"writeMode", NULL, WORD_LATER},
-	{"prefetch", NULL, WORD_LATER},
+	{"prefetch", "prefetch", WORD_OPTION},
 	{"evictionPolicy", NULL, WORD_LATER},
 	{"profile", NULL, WORD_LATER},
 	{"bandwidthLimit", NULL, WORD_LATER},

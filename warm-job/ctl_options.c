@@ -29,6 +29,7 @@ static const struct option_row rows[] = {
 	{"dir-mode", "OCTAL", "permissions of directories, default 0555"},
 	{"metadata-ttl", "TIME", "how long names and attributes are believed, default 60s"},
 	{"negative-ttl", "TIME", "how long a missing name is believed missing, default 5s"},
+	{"prefetch", "auto|file|off", "what is fetched before somebody asks for it, default auto"},
 	{"no-passthrough", NULL,
 		"reads go through the FUSE server even where the kernel could do without"},
 	{"ro", NULL, "read-only; every mount is, the word is accepted for mount(8)'s sake"},
@@ -46,7 +47,7 @@ static const struct option_row *find(const char *key)
 
 static int refuse_unknown(const char *key, struct wd_err *err)
 {
-	char known[400];
+	char known[440];
 	size_t len = 0;
 
 	for (size_t i = 0; i < NROWS && len < sizeof(known); i++)
