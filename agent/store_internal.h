@@ -215,6 +215,7 @@ struct store {
 	struct lru_walk walk;
 	struct recent newest[NEWEST_MAX]; /* found, and not tried yet; the newest last */
 	unsigned nnewest;
+	uint64_t newest_gen; /* idle_gen when they were found */
 	int64_t note_due_ns; /* the pools are not asked before */
 	struct {
 		bool is_on;

@@ -197,6 +197,7 @@ static void find_newest(struct store *s)
 	struct object *o, *next;
 
 	wd_lock(&s->lock);
+	s->newest_gen = s->idle_gen;
 	HASH_ITER (hh, s->table, o, next) {
 		unsigned i;
 
@@ -212,8 +213,21 @@ static void find_newest(struct store *s)
 	wd_unlock(&s->lock);
 }
 
+/* What came to rest since they were found is newer than they are. */
+static bool are_still_newest(struct store *s)
+{
+	bool are;
+
+	wd_lock(&s->lock);
+	are = s->newest_gen == s->idle_gen;
+	wd_unlock(&s->lock);
+	return are;
+}
+
 static bool evict_newest(struct store *s)
 {
+	if (!are_still_newest(s))
+		s->nnewest = 0;
 	for (int round = 0; round < 2; round++) {
 		while (s->nnewest > 0) {
 			struct recent *r = &s->newest[--s->nnewest];

@@ -129,6 +129,32 @@ static void newcomers_in_use_stay_and_the_newest_go_for_them(void **state)
 	fx_end(&f);
 }
 
+/* Streams that take more than newcomers have: each one, when it is over, makes room for the next. */
+static void what_just_came_to_rest_is_the_newest(void **state)
+{
+	struct object *held[10];
+	struct fixture f;
+	unsigned there = 0;
+
+	begin(&f, LIMIT(100), EVICT_UNIFORM);
+	for (unsigned n = 0; n < 100; n++)
+		read_object(&f, n);
+	for (unsigned n = 0; n < 60; n++) {
+		if (n >= 10)
+			object_unref(held[n % 10]);
+		held[n % 10] = get(&f, 1000 + n, SIZE);
+		object_used(held[n % 10]);
+		assert_int_equal(admit(&f, held[n % 10], SIZE), 0);
+		assert_int_equal(put_all(held[n % 10], 1000 + n), 0);
+	}
+	for (unsigned n = 0; n < 100; n++)
+		there += is_cached(&f, n, SIZE);
+	assert_in_range(there, 85, 91);
+	for (unsigned n = 0; n < 10; n++)
+		object_unref(held[n]);
+	fx_end(&f);
+}
+
 static unsigned noted;
 static struct object *pooled;
 
@@ -262,6 +288,7 @@ int main(void)
 		cmocka_unit_test(shuffled_epochs_find_half_of_the_dataset_and_under_lru_they_do_not),
 		cmocka_unit_test(the_shadows_know_at_start_what_the_cache_has),
 		cmocka_unit_test(newcomers_in_use_stay_and_the_newest_go_for_them),
+		cmocka_unit_test(what_just_came_to_rest_is_the_newest),
 		cmocka_unit_test(pools_are_asked_what_was_used_before_room_is_made),
 		cmocka_unit_test(pinned_objects_stay_and_take_no_more_than_half),
 		cmocka_unit_test(when_all_is_pinned_or_in_use_nothing_is_admitted),
