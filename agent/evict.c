@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define REUSES 2048 /* seen, after which they count for half */
+#define TURNS 1024 /* newcomers looked at in one go, so that nobody waits long for the caller's lock */
 #define LONG_AGE 20 /* a long age is exceeded by one in so many */
 
 static const struct evict_rule *const rules[EVICT_FIXED] = {
@@ -175,6 +176,7 @@ void evict_admitted(struct evict *e, const struct object_id *id, uint64_t size, 
 
 	if (x && !is_ghost)
 		return;
+	e->came += size;
 	if (is_ghost)
 		table_remove(&e->table, x);
 	x = NULL;
@@ -183,8 +185,10 @@ void evict_admitted(struct evict *e, const struct object_id *id, uint64_t size, 
 		x->uses = is_used ? 0 : NEVER_USED;
 	if (!x && e->config.max_main > 0)
 		x = table_add(&e->table, LIST_MAIN, id, size);
-	if (x)
-		x->when = e->clock;
+	if (!x)
+		return;
+	x->when = e->clock;
+	x->came = e->came;
 }
 
 static void make_ghost(struct evict *e, struct evict_entry *x)
@@ -236,11 +240,16 @@ static void promote(struct evict *e, struct evict_entry *x)
 	table_move(&e->table, x, LIST_MAIN);
 }
 
+bool evict_is_awaited(const struct evict *e, const struct evict_entry *x)
+{
+	return x->uses == NEVER_USED && e->came - x->came < e->capacity / 4;
+}
+
 bool evict_queue_next(struct evict *e, struct object_id *ret_id)
 {
-	uint32_t n = 2 * e->table.lists[LIST_QUEUE].count; /* the second time nobody is spared */
+	uint32_t n = e->table.lists[LIST_QUEUE].count;
 
-	for (; n > 0; n--) {
+	for (n = n < TURNS ? n : TURNS; n > 0; n--) {
 		struct evict_entry *x = table_oldest(&e->table, LIST_QUEUE);
 
 		if (!x)
@@ -250,7 +259,6 @@ bool evict_queue_next(struct evict *e, struct object_id *ret_id)
 			promote(e, x);
 			break;
 		case VERDICT_LATER:
-			x->was_spared = true;
 			table_move(&e->table, x, LIST_QUEUE);
 			break;
 		case VERDICT_GO:

@@ -26,11 +26,11 @@ enum evict_list { LIST_QUEUE, LIST_GHOSTS, LIST_MAIN, LISTS };
 struct evict_entry {
 	struct object_id id;
 	uint64_t size;
-	uint64_t when; /* LIST_MAIN: of its last use */
+	uint64_t when; /* of a simulation: its last use */
+	uint64_t came; /* LIST_QUEUE: evict.came when it did */
 	uint32_t prev, next, chain;
 	int8_t uses; /* LIST_QUEUE: after the one that it came for; NEVER_USED: it came ahead of that */
 	uint8_t list;
-	bool was_spared; /* LIST_QUEUE: it had its turn when it was not used yet */
 };
 
 struct evict_table {
@@ -79,10 +79,13 @@ struct evict {
 	uint32_t reuses[EVICT_AGES], nreuses; /* of late, by the age of what was used again */
 	uint64_t vacancy; /* bytes that left the main order and that newcomers may take over */
 	uint64_t ceded;	  /* bytes that left the main order because of room for newcomers, under this rule */
+	uint64_t came;	  /* bytes admitted so far */
 	uint64_t clock;	  /* of a simulation */
 	struct evict_judge *auto_judge; /* NULL unless the policy is auto */
 };
 
+/* Fetched ahead, and not read yet: it may still be, until as much came after it as a quarter of the cache. */
+bool evict_is_awaited(const struct evict *e, const struct evict_entry *x);
 /* An age that a few in a hundred of what was used again of late exceeded; 0: nothing was. */
 uint64_t evict_long_age(const struct evict *e);
 /* To another rule. */

@@ -28,7 +28,7 @@ static enum evict_verdict judge(struct evict *e, const struct evict_entry *x)
 {
 	if (x->uses > 0)
 		return VERDICT_PROMOTE;
-	return x->uses == NEVER_USED && !x->was_spared ? VERDICT_LATER : VERDICT_GO;
+	return evict_is_awaited(e, x) ? VERDICT_LATER : VERDICT_GO;
 }
 
 const struct evict_rule evict_rule_s3fifo = {EVICT_S3FIFO, true, is_newcomer, plan, judge};

@@ -46,7 +46,7 @@ static enum evict_verdict judge(struct evict *e, const struct evict_entry *x)
 	/* what left the main order is made up for, but a part stays for newcomers to pass through */
 	if (e->vacancy >= x->size && e->table.lists[LIST_QUEUE].bytes - x->size >= 2 * GRACE(e->capacity))
 		return VERDICT_PROMOTE;
-	return x->uses == NEVER_USED && !x->was_spared ? VERDICT_LATER : VERDICT_GO;
+	return evict_is_awaited(e, x) ? VERDICT_LATER : VERDICT_GO;
 }
 
 const struct evict_rule evict_rule_uniform = {EVICT_UNIFORM, false, is_newcomer, plan, judge};
