@@ -167,6 +167,22 @@ static const struct seen_mount *mount_above(const struct warm_places *p, const c
 	return best;
 }
 
+/* Whether the agent knows one mount by that name, and no other: one that was unmounted lives on while it is mounted
+ * in another mount namespace, and another may have come to its place. */
+static bool agent_has_one(const struct warm_places *p, const char *target)
+{
+	size_t i, n = 0;
+	json_t *mount;
+
+	json_array_foreach(json_object_get(p->status, "mounts"), i, mount)
+	{
+		const char *text = json_string_value(json_object_get(mount, "target"));
+
+		n += text && !strcmp(text, target);
+	}
+	return n == 1;
+}
+
 /* The agent's mount whose `key` (target or url) is nearest above what. NULL: none. */
 static const char *agents_mount(const struct warm_places *p, const char *key, const char *what, const char **ret_rest)
 {
@@ -180,7 +196,7 @@ static const char *agents_mount(const struct warm_places *p, const char *key, co
 		const char *target = json_string_value(json_object_get(mount, "target"));
 		const char *rest = text && target ? below(what, text) : NULL;
 
-		if (!rest || (best && strlen(text) <= best_len))
+		if (!rest || (best && strlen(text) <= best_len) || !agent_has_one(p, target))
 			continue;
 		best = target;
 		best_len = strlen(text);
@@ -251,21 +267,6 @@ static int target_of_mount(
 	return new_target(p, mountpoint, "", control, ret_target, err);
 }
 
-static bool agent_has(const struct warm_places *p, const char *target)
-{
-	size_t i;
-	json_t *mount;
-
-	json_array_foreach(json_object_get(p->status, "mounts"), i, mount)
-	{
-		const char *text = json_string_value(json_object_get(mount, "target"));
-
-		if (text && !strcmp(text, target))
-			return true;
-	}
-	return false;
-}
-
 /* How to ask for the mount that is seen at m: as the agent's, else through the control file at its root. */
 static int target_of_seen(
 	struct warm_places *p, const struct seen_mount *m, struct warm_target **ret_target, struct wd_err *err)
@@ -278,7 +279,7 @@ static int target_of_seen(
 		if (other->major != m->major || other->minor != m->minor || strcmp(other->root, "/") != 0)
 			continue;
 		root = other;
-		if (p->agent && agent_has(p, other->target))
+		if (p->agent && agent_has_one(p, other->target))
 			return target_of_agent(p, other->target, ret_target, err);
 	}
 	if (root && !strcmp(m->root, "/"))

@@ -3,7 +3,7 @@
 #define WD_WARM_JOB_TEST_FAKE_AGENT_H
 /*
  * An agent for tests of `warm`: a thread that listens in a directory of its own, has one mount, and plays a list of
- * progresses, one for each GetWarm. What it was asked is kept. Read it when the caller has its answers.
+ * progresses, one for each GetWarm. What it was asked is kept, to be read when it is stopped.
  */
 #include <assert.h>
 #include <errno.h>
@@ -262,6 +262,7 @@ static void fake_start(struct fake_agent *a)
 	assert(pthread_create(&a->thread, NULL, fake_serve, a) == 0);
 }
 
+/* From then on what it has noted may be read. */
 static void fake_stop(struct fake_agent *a)
 {
 	eventfd_write(a->stop, 1);
@@ -269,6 +270,10 @@ static void fake_stop(struct fake_agent *a)
 	fake_hang_up(a);
 	close(a->listener);
 	close(a->stop);
+}
+
+static void fake_free(struct fake_agent *a)
+{
 	for (size_t i = 0; i < a->nrequests; i++)
 		warpdrive__v1__warm_request__free_unpacked(a->requests[i], NULL);
 	unlink(a->path);

@@ -14,7 +14,9 @@
 
 static struct fake_agent agent = {
 	.status = "{\"mounts\":[{\"id\":1,\"target\":\"/node/a\",\"url\":\"s3://b/d/\"},"
-		  "{\"id\":2,\"target\":\"/node/a/deep\",\"url\":\"s3://b/d/deep\"},{\"id\":3,\"url\":7},{}]}"};
+		  "{\"id\":2,\"target\":\"/node/a/deep\",\"url\":\"s3://b/d/deep\"},{\"id\":3,\"url\":7},{},"
+		  "{\"id\":4,\"target\":\"/node/twice\",\"url\":\"s3://b/old\"},"
+		  "{\"id\":5,\"target\":\"/node/twice\",\"url\":\"s3://b/new\"}]}"};
 static char mountinfo[128];
 
 static int setup(void **state)
@@ -27,6 +29,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	fake_stop(&agent);
+	fake_free(&agent);
 	return 0;
 }
 
@@ -149,6 +152,26 @@ static void a_part_whose_root_is_not_seen_is_refused_with_the_reason(void **stat
 	warm_places_close(&p);
 }
 
+static void two_mounts_of_one_name_are_not_asked_for_by_it(void **state)
+{
+	struct wd_err err = WD_ERR_INIT;
+	struct warm_places p;
+
+	/* it is not to be seen here either, so that no control file is tried */
+	write_mounts("");
+	assert_int_equal(warm_places_open(&p, agent.dir, mountinfo, &err), 0);
+	assert_int_equal(warm_places_add(&p, "/node/twice/x", &err), -ENOENT);
+	assert_int_equal(warm_places_add(&p, "s3://b/new", &err), -ENOENT);
+	/* here it is, and its control file is what is tried */
+	warm_places_close(&p);
+	write_mounts("24 20 0:50 / /node/twice ro - fuse.warpdrive s3://b/new ro\n");
+	assert_int_equal(warm_places_open(&p, agent.dir, mountinfo, &err), 0);
+	assert_int_equal(warm_places_add(&p, "s3://b/new", &err), -ENOENT);
+	assert_non_null(strstr(err.msg, "look for '/node/twice'"));
+	assert_int_equal(p.ntargets, 0);
+	warm_places_close(&p);
+}
+
 static void what_is_not_there_is_told_at_once(void **state)
 {
 	struct wd_err err = WD_ERR_INIT;
@@ -208,6 +231,7 @@ int main(void)
 		cmocka_unit_test(a_url_is_that_of_a_mount_or_below),
 		cmocka_unit_test(a_bind_mount_of_a_part_is_found_at_the_agents_target),
 		cmocka_unit_test(a_part_whose_root_is_not_seen_is_refused_with_the_reason),
+		cmocka_unit_test(two_mounts_of_one_name_are_not_asked_for_by_it),
 		cmocka_unit_test(what_is_not_there_is_told_at_once),
 		cmocka_unit_test(lists_have_relative_and_absolute_paths),
 		cmocka_unit_test(no_agent_is_one_line_that_says_why),

@@ -83,6 +83,8 @@ static void the_request_says_what_was_asked(void **state)
 	fake_start(&a);
 
 	struct said s = run(&a, argv);
+
+	fake_stop(&a);
 	const Warpdrive__V1__WarmRequest *q = a.requests[0];
 
 	assert_int_equal(s.code, CTL_DONE);
@@ -102,7 +104,7 @@ static void the_request_says_what_was_asked(void **state)
 	assert_true(q->verify);
 	assert_int_equal(q->token.len, 16);
 	said_done(&s);
-	fake_stop(&a);
+	fake_free(&a);
 }
 
 static void nothing_that_was_not_asked_is_in_the_request(void **state)
@@ -112,12 +114,14 @@ static void nothing_that_was_not_asked_is_in_the_request(void **state)
 	fake_start(&a);
 
 	struct said s = RUN(&a, "/data");
+
+	fake_stop(&a);
 	const Warpdrive__V1__WarmRequest *q = a.requests[0];
 
 	assert_int_equal(q->n_paths + q->n_includes + q->n_excludes + q->workers + q->bandwidth + q->max_file_size, 0);
 	assert_false(q->verify);
 	said_done(&s);
-	fake_stop(&a);
+	fake_free(&a);
 }
 
 static void failed_files_are_named_and_the_exit_code_is_3(void **state)
@@ -134,6 +138,8 @@ static void failed_files_are_named_and_the_exit_code_is_3(void **state)
 
 	struct said s = RUN(&a, "/data"), j = run(&a, (char *[]){"warm", "--progress=json", "/data", NULL});
 
+	fake_stop(&a);
+
 	assert_int_equal(s.code, CTL_PARTLY);
 	assert_string_equal(s.log, "failed: /data/secret?.tar: HTTP 403\nfailed: /data/gone: No such file or directory\n");
 	assert_string_equal(s.out, "partly done: 8 of 10 files, 800 of 1000 B are in the cache; 2 failed\n");
@@ -143,7 +149,7 @@ static void failed_files_are_named_and_the_exit_code_is_3(void **state)
 	assert_non_null(strstr(j.out, "{\"event\":\"result\",\"state\":\"partly\""));
 	said_done(&s);
 	said_done(&j);
-	fake_stop(&a);
+	fake_free(&a);
 }
 
 static void of_many_failures_the_first_are_listed(void **state)
@@ -167,11 +173,13 @@ static void of_many_failures_the_first_are_listed(void **state)
 
 	struct said s = RUN(&a, "/data");
 
+	fake_stop(&a);
+
 	assert_int_equal(s.code, CTL_PARTLY);
 	assert_non_null(strstr(s.log, "failed: /data/f19: HTTP 403\nfailed: and 1214 more\n"));
 	assert_null(strstr(s.log, "/data/f20"));
 	said_done(&s);
-	fake_stop(&a);
+	fake_free(&a);
 }
 
 static void each_end_has_its_exit_code(void **state)
@@ -191,10 +199,12 @@ static void each_end_has_its_exit_code(void **state)
 
 		struct said s = RUN(&a, "/data");
 
+		fake_stop(&a);
+
 		assert_int_equal(s.code, rows[i].code);
 		assert_int_equal(strncmp(s.out, rows[i].word, strlen(rows[i].word)), 0);
 		said_done(&s);
-		fake_stop(&a);
+		fake_free(&a);
 	}
 }
 
@@ -208,11 +218,13 @@ static void a_signal_cancels_and_says_what_remains(void **state)
 
 	struct said s = RUN(&a, "/data");
 
+	fake_stop(&a);
+
 	assert_int_equal((int)s.code, 128 + SIGINT);
 	assert_int_equal(a.cancelled_id, 1);
 	assert_string_equal(s.out, "stopped: 2 of 10 files, 200 of 1000 B are in the cache; run it again to go on\n");
 	said_done(&s);
-	fake_stop(&a);
+	fake_free(&a);
 }
 
 static void time_that_is_up_cancels_too(void **state)
@@ -224,11 +236,13 @@ static void time_that_is_up_cancels_too(void **state)
 
 	struct said s = RUN(&a, "/data", "--timeout=50ms");
 
+	fake_stop(&a);
+
 	assert_int_equal(s.code, CTL_PARTLY);
 	assert_int_equal(a.cancelled_id, 1);
 	assert_int_equal(strncmp(s.out, "time is up: ", 12), 0);
 	said_done(&s);
-	fake_stop(&a);
+	fake_free(&a);
 }
 
 /* Both begin the task again with its token, and what both agents fetched is what was fetched. */
@@ -246,13 +260,15 @@ static void goes_on_in_the_next_agent(enum fake_act act)
 
 	struct said s = RUN(&a, "/data");
 
+	fake_stop(&a);
+
 	assert_int_equal(s.code, CTL_DONE);
 	assert_int_equal(a.restarts, 1);
 	assert_int_equal(a.nrequests, 2);
 	assert_memory_equal(a.requests[0]->token.data, a.requests[1]->token.data, 16);
 	assert_non_null(strstr(s.out, "; 600 B fetched in "));
 	said_done(&s);
-	fake_stop(&a);
+	fake_free(&a);
 }
 
 static void an_agent_that_is_restarted_is_waited_for(void **state)
@@ -282,11 +298,13 @@ static void another_task_under_the_same_id_is_noticed(void **state)
 
 	struct said s = RUN(&a, "/data");
 
+	fake_stop(&a);
+
 	assert_int_equal(s.code, CTL_DONE);
 	assert_int_equal(a.nrequests, 2);
 	assert_int_equal(strncmp(s.out, "done: 10 files", 14), 0);
 	said_done(&s);
-	fake_stop(&a);
+	fake_free(&a);
 }
 
 static void a_refusal_is_told_and_nothing_is_tried_again(void **state)
@@ -299,6 +317,9 @@ static void a_refusal_is_told_and_nothing_is_tried_again(void **state)
 
 	struct said s[] = {RUN(&refuses, "/data"), RUN(&old, "/data")};
 
+	fake_stop(&refuses);
+	fake_stop(&old);
+
 	for (size_t i = 0; i < 2; i++) {
 		assert_int_equal(s[i].code, CTL_FAILED);
 		assert_string_equal(s[i].out, "");
@@ -306,8 +327,8 @@ static void a_refusal_is_told_and_nothing_is_tried_again(void **state)
 	}
 	assert_int_equal(refuses.nrequests, 1);
 	assert_int_equal(old.nrequests, 0);
-	fake_stop(&refuses);
-	fake_stop(&old);
+	fake_free(&refuses);
+	fake_free(&old);
 }
 
 static void a_task_is_left_to_the_agent(void **state)
@@ -318,6 +339,8 @@ static void a_task_is_left_to_the_agent(void **state)
 
 	struct said s = RUN(&a, "/data", "--detach"), j = run(&a, (char *[]){"warm", "/data", "--detach", "--progress=json", NULL});
 
+	fake_stop(&a);
+
 	assert_int_equal(s.code, CTL_DONE);
 	assert_string_equal(s.out, "1\n");
 	assert_string_equal(j.out, "{\"event\":\"started\",\"id\":2}\n");
@@ -325,7 +348,7 @@ static void a_task_is_left_to_the_agent(void **state)
 	assert_int_equal(a.at, 0); /* nobody has asked for news */
 	said_done(&s);
 	said_done(&j);
-	fake_stop(&a);
+	fake_free(&a);
 }
 
 static void a_long_list_becomes_several_requests_and_one_result(void **state)
@@ -353,6 +376,7 @@ static void a_long_list_becomes_several_requests_and_one_result(void **state)
 	assert_int_equal(warm_run_wait(r, &show), CTL_DONE);
 	fclose(out);
 	fclose(in);
+	fake_stop(&a);
 	assert_true(a.nrequests >= 3 && a.nrequests <= 6);
 	for (size_t i = 0; i < a.nrequests; i++) {
 		for (size_t k = 0; k < a.requests[i]->n_paths; k++) {
@@ -369,7 +393,7 @@ static void a_long_list_becomes_several_requests_and_one_result(void **state)
 	warm_places_close(&places);
 	free(text);
 	free(said);
-	fake_stop(&a);
+	fake_free(&a);
 }
 
 int main(void)
