@@ -74,7 +74,7 @@ signed_by() {
 bucket() {
 	local url
 	url=$(origin_url)
-	echo "url: 's3://wd-e2e', endpoint: '${url%/}', pathStyle: 'true', index: index.jsonl"
+	echo "url: 's3://wd-e2e', endpoint: '${url%/}', pathStyle: 'true'"
 }
 
 # keys_secret NAME ID:SECRET: a Secret with that key

@@ -12,8 +12,8 @@
  *	GET /.toxic?refuse=MS	connections are refused and broken off for so long
  *	GET /.toxic?bucket=NAME,ID:SECRET,...
  *				from now on /NAME/ is a bucket of S3: a request below it must be signed with one of
- *				these keys (none: nobody is let in). Its listing is empty, since mounts name an index.
- *				The answers list "signed-by-ID count"
+ *				these keys (none: nobody is let in), and it can be listed. The answers list
+ *				"signed-by-ID count"
  *
  * One thread per connection; the faults are the ones that need a hand-made answer.
  */
@@ -37,6 +37,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "e2e/tools/s3_list.h"
 #include "e2e/tools/s3_verify.h"
 
 #define KEYS_MAX 4
@@ -131,6 +132,15 @@ static bool send_status(int fd, unsigned status, const char *headers, const char
 		strlen(body), headers, is_head ? "" : body);
 
 	return send_all(fd, out, (size_t)n);
+}
+
+/* A whole body of any length. */
+static bool send_long(int fd, const char *body)
+{
+	char head[100];
+	int n = snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", strlen(body));
+
+	return send_all(fd, head, (size_t)n) && send_all(fd, body, strlen(body));
 }
 
 /* ---- files ---- */
@@ -285,6 +295,19 @@ static bool refuse(int fd, const char *word, bool is_head)
 	return send_status(fd, 403, "", text, is_head);
 }
 
+static bool send_listing(int fd, const char *url)
+{
+	char path[PATH_MAX];
+	char *text;
+	bool ok;
+
+	snprintf(path, sizeof(path), "%s/%.*s/", root, (int)strcspn(url + 1, "/?"), url + 1);
+	text = s3_list(path, strchr(url, '?') + 1);
+	ok = send_long(fd, text);
+	free(text);
+	return ok;
+}
+
 /* ---- requests ---- */
 
 static bool control(int fd, char *query)
@@ -338,8 +361,7 @@ static bool request(int fd, const char *head)
 		if (word)
 			return refuse(fd, word, is_head);
 		if (strstr(url, "list-type=2"))
-			return send_status(fd, 200, "", "<?xml version='1.0'?><ListBucketResult>"
-				"<IsTruncated>false</IsTruncated></ListBucketResult>", is_head);
+			return send_listing(fd, url);
 	}
 	if (random_below(1000) < atomic_load(&rate))
 		fault = (enum fault)(1 + random_below(FAULT_COUNT - 1));
