@@ -57,11 +57,14 @@ toxic() {
 		>/dev/null
 }
 
-# The origin's bucket wd-e2e has the same tree; requests must be signed with one of its keys. bucket_keys ID:SECRET...:
-# those that it takes from now on; signed_by ID: how many requests that key has signed since.
+# The same tree as a bucket, of a name of its own, so that nothing of it is cached; requests must be signed with one of
+# its keys. bucket_keys ID:SECRET...: those that it takes from now on; signed_by ID: how many requests that key has
+# signed since.
+bucket_name=wd-e2e-$RANDOM
 bucket_keys() {
 	local IFS=,
-	toxic "bucket=wd-e2e${*:+,$*}"
+	k exec origin -- ln -sfn . "/data/tree/$bucket_name" # toxic_origin does not list it
+	toxic "bucket=$bucket_name${*:+,$*}"
 }
 
 signed_by() {
@@ -74,7 +77,7 @@ signed_by() {
 bucket() {
 	local url
 	url=$(origin_url)
-	echo "url: 's3://wd-e2e', endpoint: '${url%/}', pathStyle: 'true'"
+	echo "url: 's3://$bucket_name', endpoint: '${url%/}', pathStyle: 'true'"
 }
 
 # keys_secret NAME ID:SECRET: a Secret with that key
