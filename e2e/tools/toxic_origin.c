@@ -9,6 +9,7 @@
  *
  *	GET /.toxic?rate=N	N of 1000 requests meet a fault, chosen at random
  *	GET /.toxic?status=N	every request is answered with this status; 0: no longer
+ *	GET /.toxic?delay=MS	every answer begins so much later
  *	GET /.toxic?refuse=MS	connections are refused and broken off for so long
  *	GET /.toxic?bucket=NAME,ID:SECRET,...
  *				from now on /NAME/ is a bucket of S3: a request below it must be signed with one of
@@ -71,7 +72,7 @@ static const char *const fault_names[FAULT_COUNT] = {"none", "500", "503", "retr
 static const char *root;
 static unsigned short port;
 static uint32_t address = INADDR_LOOPBACK;
-static _Atomic unsigned rate, status_for_all, injected[FAULT_COUNT];
+static _Atomic unsigned rate, status_for_all, delay_ms, injected[FAULT_COUNT];
 static _Atomic uint64_t random_state;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int connections[CONNECTIONS_MAX]; /* guarded by lock; 0: none */
@@ -90,6 +91,11 @@ static int64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static void sleep_ms(int64_t ms)
+{
+	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
 }
 
 static unsigned random_below(unsigned n)
@@ -320,6 +326,8 @@ static bool control(int fd, char *query)
 		atomic_store(&rate, value);
 	if (sscanf(query, "status=%u", &value) == 1)
 		atomic_store(&status_for_all, value);
+	if (sscanf(query, "delay=%u", &value) == 1)
+		atomic_store(&delay_ms, value);
 	if (strncmp(query, "bucket=", 7) == 0)
 		set_bucket(query + 7);
 	n = print_keys(text, sizeof(text));
@@ -353,6 +361,8 @@ static bool request(int fd, const char *head)
 	is_head = strcmp(method, "HEAD") == 0;
 	if (strncmp(url, "/.toxic?", 8) == 0)
 		return control(fd, url + 8);
+	if (atomic_load(&delay_ms) > 0)
+		sleep_ms(atomic_load(&delay_ms));
 	if (all)
 		return send_status(fd, all, "", "", is_head);
 	if (is_in_bucket(url)) {
@@ -485,7 +495,7 @@ static void accept_for_ever(void)
 		wait_ms = refuse_until_ms - now_ms();
 		pthread_mutex_unlock(&lock);
 		if (wait_ms > 0)
-			nanosleep(&(struct timespec){wait_ms / 1000, wait_ms % 1000 * 1000000}, NULL);
+			sleep_ms(wait_ms);
 		pthread_mutex_lock(&lock);
 		listener = start_listening();
 		pthread_mutex_unlock(&lock);
