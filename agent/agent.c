@@ -234,6 +234,7 @@ static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 	if (mkdir(s->run_dir, 0755) < 0 && errno != EEXIST)
 		return wd_err_sys(err, errno, "create run directory '%s'", s->run_dir);
 	origins_set_stall_timeout(s->stall_timeout);
+	flows_set_limit((uint64_t)s->bandwidth_limit);
 	rc = origin_policy_new(s, &a->policy, err);
 	if (rc == 0)
 		rc = credentials_check_settings(s, err);

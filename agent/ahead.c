@@ -44,6 +44,7 @@ struct ahead *ahead_new(struct agent *a)
 static void dir_free(struct dir *d)
 {
 	dataset_unref(d->dataset);
+	flow_unref(d->flow);
 	runs_free(d->runs);
 	free(d->by_node);
 	free(d->nodes);
@@ -291,6 +292,8 @@ void ahead_opened(struct mount *mnt, const struct node *node)
 	d = h->is_stopping ? NULL : find_dir_locked(h, mnt->dataset, node->parent, &old, &list);
 	if (d) {
 		d->used_ns = now;
+		if (!d->flow)
+			d->flow = flow_ref(mnt->flow);
 		note_unasked_locked(d, mnt);
 		place = d->state == DIR_READY ? dir_place_of(d, node->node) : -1;
 		if (d->state == DIR_NEW)

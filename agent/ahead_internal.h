@@ -24,6 +24,7 @@ struct dir {
 	struct dir_key key;
 	struct ahead *ahead;
 	struct dataset *dataset;
+	struct flow *flow; /* whose bandwidth it takes: that of the first mount that opened a file */
 	enum dir_state state;
 	unsigned refs; /* the table's, the job's, and one for each wanted file */
 	bool is_dropped, is_working, is_wanting;

@@ -113,6 +113,7 @@ static int fetch_file(struct dir *d, uint32_t place, uint64_t node, bool *ret_is
 	d->nwanted++;
 	h->nflight++;
 	wd_unlock(&h->lock);
+	fetch_set_flow(fetch, d->flow);
 	rc = fetch_wish(fetch, 0, 0, GET_DIRECTORY, landed, w, &wish);
 	if (rc < 0)
 		landed(w, rc);

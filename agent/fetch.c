@@ -70,6 +70,7 @@ static void fetch_free(struct fetch *f)
 	wd_mutex_done(&f->lock);
 	object_unref(f->object);
 	dataset_unref(f->dataset);
+	flow_unref(f->flow);
 	free(f->in_flight);
 	free(f->ahead);
 	free(f->name);
@@ -171,6 +172,25 @@ void fetch_unref(struct fetch *f)
 	metric_add(METRIC_PREFETCH_UNUSED, pass_locked(f, 0, f->size));
 	wd_unlock(&f->lock);
 	fetch_free(f);
+}
+
+void fetch_set_flow(struct fetch *f, struct flow *flow)
+{
+	struct flow *none = NULL;
+
+	if (!atomic_compare_exchange_strong(&f->flow, &none, flow_ref(flow)))
+		flow_unref(flow);
+}
+
+void fetch_advise(struct fetch *f, struct origin_advice *ret_advice)
+{
+	const struct settings *s = f->fetcher->settings;
+
+	origin_advise(dataset_origin(f->dataset), f->flow, ret_advice);
+	if (ret_advice->get_bytes > (uint64_t)s->max_get_size)
+		ret_advice->get_bytes = (uint64_t)s->max_get_size;
+	if (ret_advice->window_bytes > (uint64_t)s->prefetch_window)
+		ret_advice->window_bytes = (uint64_t)s->prefetch_window;
 }
 
 void fetch_close(struct fetch *f)
@@ -285,11 +305,11 @@ int fetch_note_end(struct fetch *f, const struct fetch_end *end)
 
 /* Marks what of w nobody fetches yet, as runs of blocks. A small object goes as a whole. *ret_joins: some of it is
  * in flight already. */
-static unsigned plan_demand_locked(struct fetch *f, struct fetch_wait *w, struct run runs[MAX_RUNS],
-	bool *ret_joins) WD_REQUIRES(f->lock)
+static unsigned plan_demand_locked(struct fetch *f, struct fetch_wait *w, uint64_t get_bytes,
+	struct run runs[MAX_RUNS], bool *ret_joins) WD_REQUIRES(f->lock)
 {
 	bool is_small = f->size <= (uint64_t)f->fetcher->settings->small_object_size;
-	uint32_t max_blocks = (uint32_t)(f->fetcher->settings->max_get_size / WD_BLOCK_SIZE);
+	uint32_t max_blocks = (uint32_t)(get_bytes / WD_BLOCK_SIZE);
 	uint32_t first, last, from, to;
 	unsigned n = 0;
 
@@ -321,10 +341,10 @@ static unsigned plan_demand_locked(struct fetch *f, struct fetch_wait *w, struct
 }
 
 /* A reader is there. True when something is wanted ahead of it; *ret_left: blocks that are not any more. */
-static bool touch_locked(struct fetch *f, const struct stream_read *r, struct run *ret_left) WD_REQUIRES(f->lock)
+static bool touch_locked(struct fetch *f, const struct stream_read *r, uint64_t window, struct run *ret_left)
+	WD_REQUIRES(f->lock)
 {
-	struct stream_touch touch =
-		streams_touch(&f->streams, r, f->size, (uint64_t)f->fetcher->settings->prefetch_window);
+	struct stream_touch touch = streams_touch(&f->streams, r, f->size, window);
 
 	metric_add(METRIC_PREFETCH_USED, pass_locked(f, touch.from, touch.to));
 	if (touch.found != STREAM_NEW)
@@ -357,6 +377,8 @@ static void give_up(struct fetch *f, struct run left)
 static void wait_for_blocks(struct fetch *f, struct fetch_wait *w, bool is_again)
 {
 	struct run runs[MAX_RUNS], left;
+	struct flow *flow = w->flow ? w->flow : f->flow;
+	struct origin_advice advice;
 	unsigned nruns;
 	bool is_present, is_wanting, joins = false;
 	uint32_t first, last;
@@ -364,14 +386,15 @@ static void wait_for_blocks(struct fetch *f, struct fetch_wait *w, bool is_again
 
 	w->prev = w->next = NULL;
 	block_range(w, &first, &last);
+	fetch_advise(f, &advice);
 	wd_lock(&f->lock);
-	is_wanting = touch_locked(f, &(struct stream_read){w->offset, w->len, false}, &left) &&
+	is_wanting = touch_locked(f, &(struct stream_read){w->offset, w->len, false}, advice.window_bytes, &left) &&
 		!(w->flags & FETCH_NO_AHEAD);
 	is_present = object_has(f->object, w->offset, w->len);
 	lost = is_present ? 0 : f->lost;
 	if (!is_present && !lost && !is_again && has_just_failed_locked(f, w))
 		lost = -EIO;
-	nruns = is_present || lost ? 0 : plan_demand_locked(f, w, runs, &joins);
+	nruns = is_present || lost ? 0 : plan_demand_locked(f, w, advice.get_bytes, runs, &joins);
 	if (!is_present && !lost && w->missing == 0)
 		is_present = true; /* landed while we looked */
 	if (!is_present && !lost) {
@@ -397,7 +420,7 @@ static void wait_for_blocks(struct fetch *f, struct fetch_wait *w, bool is_again
 	if (joins)
 		fetch_transfers_prioritise(f, first, last, GET_DEMAND);
 	for (unsigned i = 0; i < nruns; i++)
-		fetch_transfer_start(f, runs[i], GET_DEMAND, deadline_ns, 0);
+		fetch_transfer_start(f, runs[i], GET_DEMAND, flow, deadline_ns, 0);
 	give_up(f, left);
 	if (is_wanting)
 		fetch_want(f);
@@ -420,11 +443,13 @@ void fetch_ensure(struct fetch *f, struct fetch_wait *w)
 
 void fetch_hint(struct fetch *f, uint64_t offset, uint64_t len)
 {
+	struct origin_advice advice;
 	struct run left;
 	bool is_wanting;
 
+	fetch_advise(f, &advice);
 	wd_lock(&f->lock);
-	is_wanting = touch_locked(f, &(struct stream_read){offset, len, true}, &left);
+	is_wanting = touch_locked(f, &(struct stream_read){offset, len, true}, advice.window_bytes, &left);
 	wd_unlock(&f->lock);
 	give_up(f, left);
 	if (is_wanting)

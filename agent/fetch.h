@@ -25,6 +25,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/flow.h"
 #include "agent/settings.h"
 #include "agent/store.h"
 #include "agent/tree.h"
@@ -46,6 +47,7 @@ enum fetch_flag {
 struct fetch_wait {
 	uint64_t offset, len; /* inside the object, 0 < len <= FETCH_MAX_LEN */
 	unsigned flags;	      /* enum fetch_flag */
+	struct flow *flow;    /* whose bandwidth it takes (agent/flow.h); NULL: that of fetch_set_flow() */
 	/* Exactly once. status 0: present, or fd >= 0 holds the range's bytes from position 0 (the
 	 * callee closes it). -errno as in agent/origin.h: -ESTALE when the object has changed, -ENOENT when
 	 * it is gone. */
@@ -69,6 +71,8 @@ void fetcher_free(struct fetcher *fr);
 /* Opens (or joins) the fetch of a bound node for a reader; takes its own references. Ends with fetch_close(). */
 int fetch_open(struct fetcher *fr, struct dataset *ds, const struct node *node, struct object *object,
 	struct fetch **ret_fetch);
+/* Whose bandwidth is taken for what nobody waits for. The first one stays; it takes a reference. */
+void fetch_set_flow(struct fetch *f, struct flow *flow);
 /* A reader closes it: at the last one, what was asked ahead of them is given up. NULL is fine. */
 void fetch_close(struct fetch *f);
 struct fetch *fetch_ref(struct fetch *f);

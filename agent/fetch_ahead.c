@@ -118,12 +118,11 @@ static uint32_t skip_locked(const struct fetch *f, uint32_t b, uint32_t end) WD_
 }
 
 /* The next run of absent blocks ahead of a stream. */
-static bool plan_stream_locked(struct fetch *f, struct run *ret_run) WD_REQUIRES(f->lock)
+static bool plan_stream_locked(struct fetch *f, uint64_t get_bytes, struct run *ret_run) WD_REQUIRES(f->lock)
 {
 	uint64_t offset, len;
 
-	while (!f->lost && streams_next(&f->streams, f->size, (uint64_t)f->fetcher->settings->max_get_size,
-				   &offset, &len)) {
+	while (!f->lost && streams_next(&f->streams, f->size, get_bytes, &offset, &len)) {
 		uint32_t end = (uint32_t)((offset + len + WD_BLOCK_SIZE - 1) / WD_BLOCK_SIZE);
 
 		ret_run->first = skip_locked(f, (uint32_t)(offset / WD_BLOCK_SIZE), end);
@@ -165,11 +164,11 @@ static void detach_locked(struct fetch *f, struct fetch_wish *w, struct fetch_wa
 }
 
 /* The next run of absent blocks of a wish. Wishes that turn out to be fulfilled go to *ret_over. */
-static bool plan_wish_locked(struct fetch *f, enum get_priority class, struct run *ret_run,
+static bool plan_wish_locked(struct fetch *f, enum get_priority class, uint64_t get_bytes, struct run *ret_run,
 	struct fetch_wait **ret_over) WD_REQUIRES(f->lock)
 {
 	bool is_small = f->size <= (uint64_t)f->fetcher->settings->small_object_size;
-	uint32_t max = is_small ? f->nblocks : (uint32_t)(f->fetcher->settings->max_get_size / WD_BLOCK_SIZE);
+	uint32_t max = is_small ? f->nblocks : (uint32_t)(get_bytes / WD_BLOCK_SIZE);
 	struct fetch_wait *wait, *tmp;
 
 	DL_FOREACH_SAFE(f->waits, wait, tmp) {
@@ -209,13 +208,15 @@ static bool begin_next(struct fetch *f, enum get_priority class)
 	struct fetcher *fr = f->fetcher;
 	struct fetch_wait *over = NULL;
 	struct run run = {0};
+	struct origin_advice advice;
 	bool has_run;
 	int lost;
 
+	fetch_advise(f, &advice);
 	wd_lock(&f->lock);
 	lost = take_lost_locked(f, &over);
-	has_run = !lost && class == GET_STREAM && plan_stream_locked(f, &run);
-	has_run = has_run || (!lost && plan_wish_locked(f, class, &run, &over));
+	has_run = !lost && class == GET_STREAM && plan_stream_locked(f, advice.get_bytes, &run);
+	has_run = has_run || (!lost && plan_wish_locked(f, class, advice.get_bytes, &run, &over));
 	wd_unlock(&f->lock);
 	fetch_answer(f, over, &(struct fetch_end){.status = lost});
 	if (!has_run)
@@ -227,7 +228,7 @@ static bool begin_next(struct fetch *f, enum get_priority class)
 	fr->prefetch_bytes += charge - (uint64_t)fr->settings->max_get_size;
 	wd_unlock(&fr->lock);
 	enqueue(f, class, class < GET_STREAM); /* for more */
-	fetch_transfer_start(f, run, class, 0, charge);
+	fetch_transfer_start(f, run, class, f->flow, 0, charge);
 	return true;
 }
 

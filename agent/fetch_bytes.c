@@ -48,6 +48,7 @@ static struct bytes_read *finish(struct bytes_read *r, int status, const struct 
 	wd_unlock(&fr->lock);
 	atomic_fetch_sub(&fr->waits, 1);
 	r->wait->cb(r->wait, status, fd, err);
+	flow_unref(r->get.flow);
 	fetch_unref(r->fetch);
 	free(r);
 	return next;
@@ -130,6 +131,7 @@ void bytes_read_start(struct fetch *f, struct fetch_wait *w)
 		.offset = w->offset,
 		.length = w->len,
 		.priority = GET_DEMAND,
+		.flow = flow_ref(w->flow ? w->flow : f->flow),
 		.deadline_ns = w->deadline_ns,
 		.sink = bytes_sink,
 		.done = bytes_done,

@@ -53,6 +53,7 @@ struct fetch {
 	char *name; /* key at the origin */
 	uint64_t size;
 	uint32_t nblocks;
+	struct flow *_Atomic flow; /* set once; NULL: none was */
 	/* guarded by fetcher->lock */
 	unsigned refs;
 	unsigned readers;	    /* fetch_open() without fetch_close() */
@@ -116,8 +117,8 @@ int fetcher_get(struct fetcher *fr, struct origin *origin, struct origin_get *ge
 
 /* fetch_transfer.c: starts a transfer of blocks that the caller has marked in flight. deadline_ns: of the reader
  * that it is for; 0: none. charge: of the prefetch budget, which the transfer gives back. */
-void fetch_transfer_start(
-	struct fetch *f, struct run run, enum get_priority priority, int64_t deadline_ns, uint64_t charge);
+void fetch_transfer_start(struct fetch *f, struct run run, enum get_priority priority, struct flow *flow,
+	int64_t deadline_ns, uint64_t charge);
 /* Blocks [first, last] are waited for (GET_DEMAND): the transfers that bring them go first from now on. Or nobody
  * reads on there (GET_UNWANTED): those ahead of a stream that no other stream and no wish asks for end, if they
  * have not begun. */
@@ -132,6 +133,8 @@ struct fetch_end {
 };
 /* fetch.c: answers waits. Where the transfer's time is over but not the wait's, it waits on. */
 void fetch_answer(struct fetch *f, struct fetch_wait *over, const struct fetch_end *end);
+/* fetch.c: how large GETs and a stream's window may be at this time. */
+void fetch_advise(struct fetch *f, struct origin_advice *ret_advice);
 /* fetch.c: what a transfer's end says about the object, counted and logged once. Returns the status for
  * those who wait. */
 int fetch_note_end(struct fetch *f, const struct fetch_end *end);

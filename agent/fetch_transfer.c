@@ -52,6 +52,7 @@ static void transfer_unref(struct transfer *t)
 	wd_unlock(&f->lock);
 	if (!is_last)
 		return;
+	flow_unref(t->get.flow);
 	free(t->buffer);
 	free(t);
 	fetch_unref(f);
@@ -225,8 +226,8 @@ static void transfer_admitted(void *arg, int status)
 		transfer_over(t, -ECANCELED, NULL);
 }
 
-static struct transfer *transfer_new(
-	struct fetch *f, struct run run, enum get_priority priority, int64_t deadline_ns, uint64_t charge)
+static struct transfer *transfer_new(struct fetch *f, struct run run, enum get_priority priority, struct flow *flow,
+	int64_t deadline_ns, uint64_t charge)
 {
 	struct transfer *t = calloc(1, sizeof(*t));
 	uint64_t end = (uint64_t)(run.first + run.count) * WD_BLOCK_SIZE;
@@ -247,6 +248,7 @@ static struct transfer *transfer_new(
 		.offset = (uint64_t)run.first * WD_BLOCK_SIZE,
 		.length = (end < f->size ? end : f->size) - (uint64_t)run.first * WD_BLOCK_SIZE,
 		.priority = priority,
+		.flow = flow_ref(flow),
 		.deadline_ns = deadline_ns,
 		.sink = transfer_sink,
 		.done = transfer_done,
@@ -315,7 +317,7 @@ static void transfer_checked(void *arg)
 		charge = t->charge ? run_bytes(f, run) : 0;
 		if (charge)
 			fetcher_charge_part(f->fetcher, charge);
-		part = transfer_new(f, run, priority, t->get.deadline_ns, charge);
+		part = transfer_new(f, run, priority, t->get.flow, t->get.deadline_ns, charge);
 		if (part)
 			transfer_admit(part);
 		else
@@ -324,10 +326,10 @@ static void transfer_checked(void *arg)
 	transfer_end(t);
 }
 
-void fetch_transfer_start(
-	struct fetch *f, struct run run, enum get_priority priority, int64_t deadline_ns, uint64_t charge)
+void fetch_transfer_start(struct fetch *f, struct run run, enum get_priority priority, struct flow *flow,
+	int64_t deadline_ns, uint64_t charge)
 {
-	struct transfer *t = transfer_new(f, run, priority, deadline_ns, charge);
+	struct transfer *t = transfer_new(f, run, priority, flow, deadline_ns, charge);
 
 	if (!t)
 		give_up(f, run, charge);

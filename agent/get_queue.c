@@ -2,10 +2,11 @@
 /*
  * The queue of ranged reads in front of a set of threads (see the header for the rules).
  *
- *	push ──► place free? ──► lane's inbox ──► take() ──► running ──► finish() ─┐
- *	             │ no                                                         │ place
- *	             └──────► waiting (a line per class) ◄────────────────────────┘
+ *	push ──► waiting ──► place free, and its turn? ──► lane's inbox ──► take() ──► running ──► finish() ─┐
+ *	            ▲                                                                                      │ place
+ *	            └────────────────────── fill: the next in turn ◄───────────────────────────────────────┘
  *
+ * Those who wait stand in lines of their flow, one per class; the lines of a class that are not empty form a ring.
  * While a read waits, get->line is where (NULL: nowhere) and get->priv is its origin. A cancelled one moves
  * to the `cancelled` list, so that its done() comes from a lane's thread as the contract says.
  */
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
+#include "agent/metrics.h"
 #include "common/lock.h"
 
 struct lane {
@@ -27,7 +29,7 @@ struct lane {
 struct get_queue {
 	struct wd_mutex lock;
 	struct wd_cond drained;
-	struct origin_get *waiting[GET_PRIORITIES] WD_GUARDED_BY(lock);
+	struct flow_line *rings[GET_PRIORITIES] WD_GUARDED_BY(lock);
 	struct origin_get *cancelled WD_GUARDED_BY(lock);
 	struct origin_get *parked WD_GUARDED_BY(lock);
 	int64_t parked_due_ns WD_GUARDED_BY(lock); /* the earliest; too early at times */
@@ -40,6 +42,8 @@ struct get_queue {
 	struct get_job *jobs;
 	void (*wake)(void *arg, unsigned lane);
 	void *arg;
+	int64_t (*now_ns)(void);
+	int64_t turn_due_ns WD_GUARDED_BY(lock); /* the turn of somebody who waits comes then; INT64_MAX: not by time */
 };
 
 static void join_line(struct origin_get **line, struct origin_get *get)
@@ -54,14 +58,43 @@ static void leave_line(struct origin_get *get)
 	get->line = NULL;
 }
 
-/* Where a read waits for a place. */
-static struct origin_get **line_of_locked(struct get_queue *q, const struct origin_get *get) WD_REQUIRES(q->lock)
+static struct flow *flow_of(const struct origin_get *get)
 {
-	return get->priority == GET_UNWANTED ? &q->cancelled : &q->waiting[get->priority];
+	struct origin *o = get->priv;
+
+	return get->flow ? get->flow : &o->flow;
 }
 
-struct get_queue *get_queue_new(
-	unsigned lanes, unsigned max_running, void (*wake)(void *arg, unsigned lane), void *arg)
+/* A read that waits nowhere waits for its turn; one that nobody wants, for its end. */
+static void wait_locked(struct get_queue *q, struct origin_get *get) WD_REQUIRES(q->lock)
+{
+	struct flow_line *line;
+
+	if (get->priority == GET_UNWANTED) {
+		join_line(&q->cancelled, get);
+		return;
+	}
+	line = &flow_of(get)->lines[get->priority];
+	if (!line->head) {
+		line->flow = flow_of(get);
+		DL_APPEND(q->rings[get->priority], line);
+	}
+	join_line(&line->head, get);
+}
+
+/* Takes a read out of wherever it waits. */
+static void unwait_locked(struct get_queue *q, struct origin_get *get) WD_REQUIRES(q->lock)
+{
+	bool is_in_flow = get->line != &q->parked && get->line != &q->cancelled;
+	struct flow_line *line = is_in_flow ? &flow_of(get)->lines[get->priority] : NULL;
+
+	leave_line(get);
+	if (line && !line->head)
+		DL_DELETE(q->rings[get->priority], line);
+}
+
+struct get_queue *get_queue_new(unsigned lanes, unsigned max_running, void (*wake)(void *arg, unsigned lane),
+	void *arg, int64_t (*now_ns)(void))
 {
 	struct get_queue *q = calloc(1, sizeof(*q));
 
@@ -70,7 +103,10 @@ struct get_queue *get_queue_new(
 	wd_mutex_init(&q->lock);
 	wd_cond_init(&q->drained);
 	wd_lock(&q->lock);
+	assert(lanes > 0 && lanes <= 64);
 	q->parked_due_ns = INT64_MAX;
+	q->turn_due_ns = INT64_MAX;
+	q->now_ns = now_ns;
 	q->nlanes = lanes;
 	q->njobs = max_running < lanes ? lanes : max_running;
 	q->max_low = q->njobs * 3 / 4 ? q->njobs * 3 / 4 : 1;
@@ -108,113 +144,218 @@ void get_queue_free(struct get_queue *q)
 	free(q);
 }
 
-/* Gives a read a place on the least loaded lane; -1 when there is none. */
-static int place_locked(struct get_queue *q, struct origin *o, struct origin_get *get)
-	WD_REQUIRES(q->lock)
+static void pay(struct get_job *job)
+{
+	struct origin_get *get = job->get;
+
+	job->given_before = get->resume.given;
+	job->charged = get->length - get->resume.given;
+	bucket_take(&job->flow->bucket, job->charged);
+	flows_take(job->charged);
+}
+
+static void settle(struct get_job *job)
+{
+	uint64_t came = job->get->resume.given - job->given_before;
+
+	if (came >= job->charged)
+		return;
+	bucket_return(&job->flow->bucket, job->charged - came);
+	flows_return(job->charged - came);
+}
+
+static void count(const struct origin_get *get, int64_t now_ns)
+{
+	enum get_priority class = get->priority;
+
+	metric_inc(get->length <= 256 << 10  ? METRIC_GETS_SMALL
+		: get->length <= 1 << 20 ? METRIC_GETS_MEDIUM
+		: get->length <= 4 << 20 ? METRIC_GETS_LARGE
+					 : METRIC_GETS_HUGE);
+	metric_inc(METRIC_QUEUED_WARM + class);
+	metric_add(METRIC_QUEUE_US_WARM + class, (uint64_t)(now_ns - get->queued_ns) / 1000);
+}
+
+/* Gives a read that is next a place on the least loaded lane; there is one. Returns the lane. */
+static unsigned place_locked(struct get_queue *q, struct origin_get *get, int64_t now_ns) WD_REQUIRES(q->lock)
 {
 	struct get_job *job = q->free_jobs;
-	bool is_low = get->priority < GET_DEMAND;
 	unsigned best = 0;
 
-	if (!job || get->priority == GET_UNWANTED || (is_low && q->nlow >= q->max_low))
-		return -1;
-	q->nlow += is_low;
 	q->free_jobs = job->next;
+	count(get, now_ns);
 	for (unsigned i = 1; i < q->nlanes; i++)
 		if (q->lanes[i].load < q->lanes[best].load)
 			best = i;
-	job->origin = o;
+	job->origin = get->priv;
 	job->get = get;
 	job->is_cancelled = false;
 	job->is_busy = true;
-	job->is_low = is_low;
+	job->is_low = get->priority < GET_DEMAND;
+	job->flow = flow_of(get);
+	job->flow->running++;
+	q->nlow += job->is_low;
+	if (job->origin->pace)
+		pace_began(job->origin->pace, job->is_low);
+	pay(job);
 	job->lane = best;
 	job->next = NULL;
 	*q->lanes[best].tail = job;
 	q->lanes[best].tail = &job->next;
 	q->lanes[best].load++;
 	wd_cond_signal(&q->lanes[best].wake);
-	return (int)best;
+	return best;
 }
 
-static void wake_all(struct get_queue *q)
+/* May the first of a line begin? If not, *due_ns is lowered to when it may, where that is a time. */
+static bool may_begin(struct flow_line *line, bool is_low, int64_t now_ns, int64_t *due_ns)
+{
+	struct flow *flow = line->flow;
+	struct origin *o = line->head->priv;
+	int64_t at_ns = INT64_MAX;
+
+	if (flow->rate && flow->bucket.rate == 0)
+		bucket_init(&flow->bucket, flow->rate, now_ns);
+	if (bucket_allows(&flow->bucket, now_ns, &at_ns) && flows_allow(now_ns, &at_ns) &&
+		(!o->pace || pace_allows(o->pace, is_low, now_ns, &at_ns)))
+		return true;
+	if (at_ns < *due_ns)
+		*due_ns = at_ns;
+	return false;
+}
+
+/* The read whose turn it is, or NULL: the highest class, the flow with the fewest running. */
+static struct origin_get *next_locked(struct get_queue *q, int64_t now_ns, int64_t *due_ns) WD_REQUIRES(q->lock)
+{
+	for (int class = GET_PRIORITIES - 1; class >= 0; class--) {
+		bool is_low = class < GET_DEMAND;
+		struct flow_line *line, *best = NULL;
+
+		if (is_low && q->nlow >= q->max_low)
+			return NULL;
+		DL_FOREACH(q->rings[class], line) {
+			if (best && best->flow->running <= line->flow->running)
+				continue;
+			if (may_begin(line, is_low, now_ns, due_ns))
+				best = line;
+		}
+		if (!best)
+			continue;
+		/* the next of as few running is another one */
+		DL_DELETE(q->rings[class], best);
+		DL_APPEND(q->rings[class], best);
+		return best->head;
+	}
+	return NULL;
+}
+
+#define LANE(i) (1ULL << (i))
+
+/* Gives the free places to those whose turn it is. Returns the lanes to wake, a bit for each. */
+static uint64_t fill_locked(struct get_queue *q) WD_REQUIRES(q->lock)
+{
+	int64_t now_ns = q->now_ns(), due_ns = INT64_MAX;
+	struct origin_get *get;
+	uint64_t lanes = 0;
+
+	while (q->free_jobs && (get = next_locked(q, now_ns, &due_ns))) {
+		unwait_locked(q, get);
+		lanes |= LANE(place_locked(q, get, now_ns));
+		due_ns = INT64_MAX;
+	}
+	if (due_ns < q->turn_due_ns)
+		lanes |= LANE(0);
+	for (unsigned i = 0; due_ns < q->turn_due_ns && i < q->nlanes; i++)
+		wd_cond_signal(&q->lanes[i].wake);
+	q->turn_due_ns = due_ns;
+	return lanes;
+}
+
+static void wake(struct get_queue *q, uint64_t lanes)
 {
 	for (unsigned i = 0; q->wake && i < q->nlanes; i++)
-		q->wake(q->arg, i);
+		if (lanes & LANE(i))
+			q->wake(q->arg, i);
 }
 
-/* Gives a read that waits nowhere its place, or its place in a line. Returns the lane to wake, -1: none. */
-static int enter_locked(struct get_queue *q, struct origin_get *get) WD_REQUIRES(q->lock)
+/* A read that waits nowhere enters. Returns the lanes to wake. */
+static uint64_t enter_locked(struct get_queue *q, struct origin_get *get) WD_REQUIRES(q->lock)
 {
-	int lane = place_locked(q, get->priv, get);
-
-	if (lane >= 0)
-		return lane;
-	join_line(line_of_locked(q, get), get);
+	wait_locked(q, get);
 	if (get->priority != GET_UNWANTED)
-		return -1;
+		return fill_locked(q);
 	for (unsigned i = 0; i < q->nlanes; i++)
 		wd_cond_signal(&q->lanes[i].wake);
-	return 0;
+	return LANE(0);
 }
 
 void get_queue_push(struct get_queue *q, struct origin *o, struct origin_get *get)
 {
-	int lane;
+	uint64_t lanes;
 
 	get->priv = o;
+	get->queued_ns = q->now_ns();
 	wd_lock(&q->lock);
 	o->in_flight++;
-	lane = enter_locked(q, get);
+	lanes = enter_locked(q, get);
 	wd_unlock(&q->lock);
-	if (lane >= 0 && q->wake)
-		q->wake(q->arg, (unsigned)lane);
+	wake(q, lanes);
 }
 
 void get_queue_prioritise(struct get_queue *q, struct origin_get *get, enum get_priority priority)
 {
-	int lane = -1;
+	uint64_t lanes = 0;
 
 	wd_lock(&q->lock);
 	if (get->line == &q->parked && priority != GET_UNWANTED) {
 		get->priority = priority; /* it comes back with that */
 	} else if (get->line && get->line != &q->cancelled && get->priority != priority) {
-		leave_line(get);
+		unwait_locked(q, get);
 		get->priority = priority;
-		lane = enter_locked(q, get);
+		lanes = enter_locked(q, get);
 	} else if (!get->line) {
 		get->priority = priority;
 	}
 	wd_unlock(&q->lock);
-	if (lane >= 0 && q->wake)
-		q->wake(q->arg, (unsigned)lane);
+	wake(q, lanes);
 }
 
-/* Moves the reads of o, or just this one, to the cancelled. */
-static bool cancel_line_locked(struct get_queue *q, struct origin_get **line, const struct origin_get *get,
-	const struct origin *o) WD_REQUIRES(q->lock)
+static bool cancel_one_locked(struct get_queue *q, struct origin_get *get) WD_REQUIRES(q->lock)
 {
-	struct origin_get *g, *tmp;
+	if (get->line == &q->cancelled)
+		return false;
+	unwait_locked(q, get);
+	join_line(&q->cancelled, get);
+	return true;
+}
+
+/* All that wait for o. */
+static bool cancel_waiting_locked(struct get_queue *q, const struct origin *o) WD_REQUIRES(q->lock)
+{
+	struct flow_line *line, *next_line;
+	struct origin_get *get, *next;
 	bool found = false;
 
-	DL_FOREACH_SAFE(*line, g, tmp) {
-		if (g != get && (!o || g->priv != o))
-			continue;
-		leave_line(g);
-		join_line(&q->cancelled, g);
-		found = true;
-	}
+	for (int i = 0; i < GET_PRIORITIES; i++)
+		DL_FOREACH_SAFE(q->rings[i], line, next_line)
+			DL_FOREACH_SAFE(line->head, get, next)
+				if (get->priv == o)
+					found |= cancel_one_locked(q, get);
+	DL_FOREACH_SAFE(q->parked, get, next)
+		if (get->priv == o)
+			found |= cancel_one_locked(q, get);
 	return found;
 }
 
-static void cancel_matching(struct get_queue *q, const struct origin_get *get, const struct origin *o)
+static void cancel_matching(struct get_queue *q, struct origin_get *get, const struct origin *o)
 {
 	bool found = false;
 
 	wd_lock(&q->lock);
-	for (int i = 0; i < GET_PRIORITIES; i++)
-		found |= cancel_line_locked(q, &q->waiting[i], get, o);
-	found |= cancel_line_locked(q, &q->parked, get, o);
+	if (get && get->line)
+		found = cancel_one_locked(q, get);
+	if (o)
+		found = cancel_waiting_locked(q, o);
 	for (unsigned i = 0; i < q->njobs; i++) {
 		struct get_job *job = &q->jobs[i];
 
@@ -227,7 +368,7 @@ static void cancel_matching(struct get_queue *q, const struct origin_get *get, c
 		wd_cond_signal(&q->lanes[i].wake);
 	wd_unlock(&q->lock);
 	if (found)
-		wake_all(q);
+		wake(q, UINT64_MAX);
 }
 
 void get_queue_cancel(struct get_queue *q, struct origin_get *get)
@@ -278,8 +419,10 @@ struct get_job *get_queue_wait(struct get_queue *q, unsigned lane)
 			wd_unlock(&q->lock);
 			get_queue_end_cancelled(q);
 			wd_lock(&q->lock);
-		} else {
+		} else if (q->turn_due_ns == INT64_MAX) {
 			wd_cond_wait(&q->lanes[lane].wake, &q->lock);
+		} else if (wd_cond_wait_until(&q->lanes[lane].wake, &q->lock, q->turn_due_ns) < 0) {
+			fill_locked(q);
 		}
 	}
 	wd_unlock(&q->lock);
@@ -295,78 +438,74 @@ static void count_done(struct get_queue *q, struct origin *o)
 	wd_unlock(&q->lock);
 }
 
-/* The first that may have a place, or NULL. */
-static struct origin_get *next_locked(struct get_queue *q) WD_REQUIRES(q->lock)
+/* Frees the job's place, for those who wait; returns the lanes to wake. */
+static uint64_t leave_locked(struct get_queue *q, struct get_job *job) WD_REQUIRES(q->lock)
 {
-	for (int i = GET_PRIORITIES - 1; i >= 0; i--)
-		if (q->waiting[i] && (i == GET_DEMAND || q->nlow < q->max_low))
-			return q->waiting[i];
-	return NULL;
-}
-
-/* Frees the job's place and gives it to a waiting read; returns that one's lane, -1: none waits. */
-static int leave_locked(struct get_queue *q, struct get_job *job) WD_REQUIRES(q->lock)
-{
-	struct origin_get *next;
-
+	settle(job);
+	if (job->origin->pace)
+		pace_ended(job->origin->pace, job->is_low);
+	job->flow->running--;
 	q->lanes[job->lane].load--;
 	q->nlow -= job->is_low;
 	job->is_busy = false;
 	job->get = NULL;
+	job->flow = NULL;
 	job->next = q->free_jobs;
 	q->free_jobs = job;
-	next = next_locked(q);
-	if (!next)
-		return -1;
-	leave_line(next);
-	return place_locked(q, next->priv, next);
+	return fill_locked(q);
 }
 
 void get_queue_park(struct get_queue *q, struct get_job *job, int64_t due_ns)
 {
 	struct origin_get *get = job->get;
 	bool is_cancelled, is_next;
-	int lane;
+	uint64_t lanes;
 
 	wd_lock(&q->lock);
 	is_cancelled = job->is_cancelled || get->priority == GET_UNWANTED;
-	lane = leave_locked(q, job);
+	lanes = leave_locked(q, job);
 	get->resume.due_ns = due_ns;
 	join_line(is_cancelled ? &q->cancelled : &q->parked, get);
 	is_next = is_cancelled || due_ns < q->parked_due_ns;
 	if (!is_cancelled && is_next)
 		q->parked_due_ns = due_ns;
+	if (is_next)
+		lanes |= LANE(0);
 	wd_unlock(&q->lock);
-	if (lane >= 0 && q->wake)
-		q->wake(q->arg, (unsigned)lane);
-	if (is_next && q->wake)
-		q->wake(q->arg, 0);
+	wake(q, lanes);
+}
+
+static void unpark_locked(struct get_queue *q, int64_t now_ns) WD_REQUIRES(q->lock)
+{
+	struct origin_get *get, *next;
+
+	q->parked_due_ns = INT64_MAX;
+	DL_FOREACH_SAFE(q->parked, get, next) {
+		if (get->resume.due_ns > now_ns) {
+			if (get->resume.due_ns < q->parked_due_ns)
+				q->parked_due_ns = get->resume.due_ns;
+			continue;
+		}
+		leave_line(get);
+		get->queued_ns = now_ns == INT64_MAX ? q->now_ns() : now_ns;
+		wait_locked(q, get);
+	}
 }
 
 int64_t get_queue_unpark(struct get_queue *q, int64_t now_ns)
 {
-	struct origin_get *get, *tmp;
+	uint64_t lanes = 0;
 	int64_t next_ns;
-	bool has_moved = false;
 
 	wd_lock(&q->lock);
-	if (now_ns >= q->parked_due_ns) {
-		q->parked_due_ns = INT64_MAX;
-		DL_FOREACH_SAFE(q->parked, get, tmp) {
-			if (get->resume.due_ns > now_ns) {
-				if (get->resume.due_ns < q->parked_due_ns)
-					q->parked_due_ns = get->resume.due_ns;
-				continue;
-			}
-			has_moved = true;
-			leave_line(get);
-			enter_locked(q, get);
-		}
+	if (now_ns >= q->parked_due_ns || now_ns >= q->turn_due_ns) {
+		if (now_ns >= q->parked_due_ns)
+			unpark_locked(q, now_ns);
+		lanes = fill_locked(q);
 	}
-	next_ns = q->parked_due_ns;
+	next_ns = q->parked_due_ns < q->turn_due_ns ? q->parked_due_ns : q->turn_due_ns;
 	wd_unlock(&q->lock);
-	if (has_moved)
-		wake_all(q);
+	wake(q, lanes);
 	return next_ns;
 }
 
@@ -375,14 +514,13 @@ void get_queue_finish(
 {
 	struct origin *o = job->origin;
 	struct origin_get *get = job->get;
-	int lane;
+	uint64_t lanes;
 
 	/* the place goes on before done(), which may take its time */
 	wd_lock(&q->lock);
-	lane = leave_locked(q, job);
+	lanes = leave_locked(q, job);
 	wd_unlock(&q->lock);
-	if (lane >= 0 && q->wake)
-		q->wake(q->arg, (unsigned)lane);
+	wake(q, lanes);
 	get->done(get->arg, status, err);
 	count_done(q, o);
 }
@@ -415,7 +553,7 @@ void get_queue_stop(struct get_queue *q)
 	for (unsigned i = 0; i < q->nlanes; i++)
 		wd_cond_signal(&q->lanes[i].wake);
 	wd_unlock(&q->lock);
-	wake_all(q);
+	wake(q, UINT64_MAX);
 }
 
 bool get_queue_is_stopping(struct get_queue *q)

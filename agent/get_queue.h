@@ -4,13 +4,16 @@
 /*
  * Which ranged read runs where and when. A queue has lanes, one per thread, and places for a fixed
  * number of running reads. A read that finds a place goes to the least loaded lane at once; others
- * wait in the line of their class (agent/priority.h), each in order of arrival, and a higher class goes
- * first. A quarter of the places is for demand alone, so that it finds one free while all lower classes
- * want more than there is. The queue holds no memory of its own per waiting read: the callers bound how
- * many there are.
+ * wait by class (agent/priority.h), and a higher class goes first. Within a class the flow (agent/flow.h)
+ * that has the fewest reads running goes first, and the reads of one flow in order of arrival. A quarter of
+ * the places is for demand alone, so that it finds one free while all lower classes want more than there is.
+ *
+ * A read also waits while its flow, or all flows together, have used up their bandwidth, and while its
+ * origin takes no more (agent/pace.h): others go on meanwhile. The queue holds no memory of its own per
+ * waiting read: the callers bound how many there are.
  *
  * A read is done exactly once, on a lane's thread, also when it was cancelled while it waited.
- * Thread-safe; one lock, a leaf, never held over a callback.
+ * Thread-safe; one lock, never held over a callback. Below it are those of pace and flow.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,11 +31,14 @@ struct get_job {
 	struct get_job *next;
 	unsigned lane;
 	bool is_busy, is_low; /* is_low: began below demand */
+	struct flow *flow;
+	uint64_t charged, given_before; /* bytes that its flow paid for, and had at the begin */
 };
 
-/* wake(arg, lane): something is there for the lane's thread to take; any thread, no lock held. */
-struct get_queue *get_queue_new(
-	unsigned lanes, unsigned max_running, void (*wake)(void *arg, unsigned lane), void *arg);
+/* wake(arg, lane): something is there for the lane's thread to take, or (lane 0) get_queue_unpark() is due earlier
+ * than it said; any thread, no lock held. Up to 64 lanes. */
+struct get_queue *get_queue_new(unsigned lanes, unsigned max_running, void (*wake)(void *arg, unsigned lane),
+	void *arg, int64_t (*now_ns)(void));
 /* The queue must be empty. */
 void get_queue_free(struct get_queue *q);
 
@@ -53,8 +59,8 @@ void get_queue_finish(
 /* The read waits for something else than a place, and gives its own back. It comes to the thread again
  * as a new job when get_queue_unpark() finds that due_ns has come. */
 void get_queue_park(struct get_queue *q, struct get_job *job, int64_t due_ns);
-/* Lines up the parked reads that are due by now_ns, INT64_MAX: all. Returns when the next one is due,
- * INT64_MAX: none. Lane 0 is woken when a read is parked that is due earlier than all others. */
+/* Lines up the parked reads that are due by now_ns, INT64_MAX: all, and begins what waited for its flow or origin.
+ * Returns when to call it next, INT64_MAX: nothing waits for a time. Lane 0 is woken when that comes earlier. */
 int64_t get_queue_unpark(struct get_queue *q, int64_t now_ns);
 /* Ends the waiting reads that were cancelled: calls their done(). */
 void get_queue_end_cancelled(struct get_queue *q);

@@ -155,7 +155,10 @@ int http_site_init(struct http_site *s, const struct origin_options *options, st
 int http_site_set_endpoint(struct http_site *s, const char *endpoint)
 {
 	s->health = health_open(endpoint);
-	return s->health ? 0 : -ENOMEM;
+	if (!s->health)
+		return -ENOMEM;
+	s->base.pace = health_pace(s->health);
+	return 0;
 }
 
 static void replace_credentials(struct http_site *s, struct http_credentials *c)

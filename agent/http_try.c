@@ -162,6 +162,7 @@ int http_try_start(struct http_try *t, const struct http_request *r, const char 
 		http_try_end(t);
 		return rc;
 	}
+	pace_request(t->site->base.pace);
 	curl_easy_reset(e);
 	curl_easy_setopt(e, CURLOPT_URL, t->redirect ? t->redirect : t->wire.url);
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->sent);
@@ -436,6 +437,8 @@ void http_try_report(struct http_try *t, enum http_verdict verdict, const char *
 	/* that a name does not exist is an answer, unless it was there a moment ago */
 	if (t->fault != ORIGIN_FAULT_GONE || t->is_get)
 		origin_stats.faults[t->fault]++;
+	if (t->fault == ORIGIN_FAULT_THROTTLED || t->answer.status == 503)
+		pace_complaint(t->site->base.pace, wd_now_ns());
 	health_failed(t->site->health, t->fault, http_answer_wait_ms(&t->answer, time(NULL)), text);
 }
 

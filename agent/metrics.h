@@ -49,6 +49,22 @@
 		"fixed step, and sets that are read in shuffled order")                            \
 	M(DIRS_STRIDED, "warpdrive_directory_patterns_total", "pattern=\"strided\"", "")             \
 	M(DIRS_SHUFFLED, "warpdrive_directory_patterns_total", "pattern=\"shuffled\"", "")           \
+	M(GETS_SMALL, "warpdrive_gets_total", "size=\"to_256KiB\"", "Ranged reads begun, by the bytes asked for") \
+	M(GETS_MEDIUM, "warpdrive_gets_total", "size=\"to_1MiB\"", "")                             \
+	M(GETS_LARGE, "warpdrive_gets_total", "size=\"to_4MiB\"", "")                              \
+	M(GETS_HUGE, "warpdrive_gets_total", "size=\"larger\"", "")                                \
+	M(QUEUED_WARM, "warpdrive_queue_reads_total", "class=\"warm\"",                            \
+		"Ranged reads that were given a place to run; the time that they waited for it is in "  \
+		"warpdrive_queue_microseconds_total")                                              \
+	M(QUEUED_DIRECTORY, "warpdrive_queue_reads_total", "class=\"directory\"", "")              \
+	M(QUEUED_STREAM, "warpdrive_queue_reads_total", "class=\"stream\"", "")                    \
+	M(QUEUED_DEMAND, "warpdrive_queue_reads_total", "class=\"demand\"", "")                    \
+	M(QUEUE_US_WARM, "warpdrive_queue_microseconds_total", "class=\"warm\"",                   \
+		"Time that ranged reads waited for a place, for their flow's bandwidth or for their "    \
+		"origin; by the class in which they began")                                        \
+	M(QUEUE_US_DIRECTORY, "warpdrive_queue_microseconds_total", "class=\"directory\"", "")     \
+	M(QUEUE_US_STREAM, "warpdrive_queue_microseconds_total", "class=\"stream\"", "")           \
+	M(QUEUE_US_DEMAND, "warpdrive_queue_microseconds_total", "class=\"demand\"", "")           \
 	M(STREAMS_SEQUENTIAL, "warpdrive_read_streams_total", "pattern=\"sequential\"",            \
 		"Patterns found in reads: streams that were read on in sequence or by a fixed "     \
 		"stride, and single reads that belonged to none")                                  \

@@ -35,6 +35,7 @@ void mount_unref(struct mount *mnt)
 	}
 	dataset_unref(mnt->dataset);
 	origin_retire(mnt->origin);
+	flow_unref(mnt->flow);
 	mount_options_free(mnt->options);
 	mount_options_free(mnt->latest);
 	wd_mutex_done(&mnt->lock);
@@ -223,6 +224,8 @@ static void add_job(void *arg)
 	struct wd_err err = WD_ERR_INIT;
 	int rc = mount_options_parse(add->description, add->len, a->settings, &mnt->options, &err);
 
+	if (rc == 0 && !(mnt->flow = flow_new((uint64_t)mnt->options->bandwidth_limit)))
+		rc = wd_err_set(&err, ENOMEM, "out of memory");
 	if (rc == 0)
 		rc = wd_mm_map(add->tables, &mnt->mm, &err);
 	if (rc == 0)

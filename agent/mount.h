@@ -30,6 +30,7 @@ struct mount {
 	_Atomic int refs;
 	char *target, *display; /* display: the URL, as shown in /proc/mounts */
 	struct mount_options *options;
+	struct flow *flow; /* what its reads cost */
 	struct dataset *dataset;
 	struct origin *origin; /* the dataset's URL with this mount's own credentials: for proofs and checks */
 	struct wd_mm mm;

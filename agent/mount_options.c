@@ -13,7 +13,7 @@
 
 #define AT(field) offsetof(struct mount_options, field)
 
-enum option_type { TEXT, FLAG, NUMBER, OCTAL, DURATION, PREFETCH };
+enum option_type { TEXT, FLAG, NUMBER, OCTAL, DURATION, SIZE, PREFETCH };
 
 static const struct option {
 	const char *name;
@@ -39,6 +39,7 @@ static const struct option {
 	{"metadata-ttl", DURATION, AT(metadata_ttl), 0},
 	{"negative-ttl", DURATION, AT(negative_ttl), 0},
 	{"prefetch", PREFETCH, AT(prefetch), 0},
+	{"bandwidth-limit", SIZE, AT(bandwidth_limit), 0},
 };
 #define NKNOWN (sizeof(known) / sizeof(known[0]))
 
@@ -105,6 +106,9 @@ static int set_option(struct mount_options *o, const char *name, const char *val
 		break;
 	case DURATION:
 		rc = wd_parse_duration(value, field);
+		break;
+	case SIZE:
+		rc = wd_parse_size(value, field);
 		break;
 	case PREFETCH:
 		rc = prefetch_parse(value, field) ? 0 : -EINVAL;

@@ -31,6 +31,7 @@ struct mount_options {
 	int64_t uid, gid, file_mode, dir_mode; /* modes are permission bits */
 	int64_t metadata_ttl, negative_ttl;    /* ms */
 	enum prefetch prefetch;
+	int64_t bandwidth_limit;	       /* bytes per second from the origin; 0: none */
 	char *source, *role_arn, *audience; /* credentials.h; who made the description has used audience */
 	bool is_ephemeral;		    /* an inline volume */
 	char *access_key, *secret_key, *session_token, *bearer_token;

@@ -258,7 +258,7 @@ static void open_decide(struct open_file *of)
 		open_fail(of, -ESTALE, &err);
 	} else if (!is_complete && size > 0 && size <= (uint64_t)mnt->agent->settings->small_object_size) {
 		of->whole = (struct fetch_wait){
-			.len = size, .flags = FETCH_CACHE_ONLY, .cb = whole_done};
+			.len = size, .flags = FETCH_CACHE_ONLY, .flow = mnt->flow, .cb = whole_done};
 		fetch_ensure(of->fetch, &of->whole);
 	} else {
 		/* what an unclean restart made suspect is checked as it is read, and in the background */
@@ -306,6 +306,7 @@ static void open_object(struct open_file *of)
 	}
 	if (!(of->flags & WD_OPEN_REOPEN) && mnt->options->prefetch == PREFETCH_AUTO)
 		ahead_opened(mnt, &of->info);
+	fetch_set_flow(of->fetch, mnt->flow);
 	/* what is fetched whole is looked at when it is here (whole_done); in the others, bytes that
 	 * another identity fetches later would be read without a question */
 	if (!(of->flags & WD_OPEN_REOPEN) && object_present_bytes(of->object) == 0 &&
@@ -425,6 +426,7 @@ static struct fetch *fetch_of_locked(struct mount *mnt, struct open_file *of) WD
 		return fetch_ref(of->fetch);
 	if (fetch_open(mnt->agent->fetcher, mnt->dataset, &of->info, of->object, &made) < 0)
 		return NULL;
+	fetch_set_flow(made, mnt->flow);
 	fetch = fetch_ref(made);
 	fetch_close(made);
 	return fetch;

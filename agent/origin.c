@@ -316,6 +316,24 @@ void origin_prioritise(struct origin *o, struct origin_get *get, enum get_priori
 	o->ops->prioritise(o, get, priority);
 }
 
+#define LOCAL_WINDOW (32ULL << 20) /* where the origin is a file system */
+#define LIMITED_GET_S 4		    /* under a limit, a GET is a quarter of a second's worth */
+#define LIMITED_GET_MIN (256ULL << 10)
+
+void origin_advise(struct origin *o, const struct flow *flow, struct origin_advice *ret_advice)
+{
+	uint64_t limit = flows_limit();
+	struct pace_advice pace = {.get_bytes = UINT64_MAX, .window_bytes = LOCAL_WINDOW};
+
+	if (flow && flow->rate && (limit == 0 || flow->rate < limit))
+		limit = flow->rate;
+	if (o->pace)
+		pace_advise(o->pace, &pace);
+	while (limit && pace.get_bytes > limit / LIMITED_GET_S && pace.get_bytes > LIMITED_GET_MIN)
+		pace.get_bytes = pace.get_bytes == UINT64_MAX ? 16ULL << 20 : pace.get_bytes / 2;
+	*ret_advice = (struct origin_advice){pace.get_bytes, pace.window_bytes};
+}
+
 /* ---- metrics ---- */
 
 static const char *const fault_labels[ORIGIN_FAULT_COUNT] = {

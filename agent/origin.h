@@ -95,6 +95,7 @@ enum origin_fault {
 };
 
 struct origin;
+struct flow;
 
 /* A ranged read in flight; the memory belongs to the caller and stays until done() is called. */
 struct origin_get {
@@ -103,6 +104,7 @@ struct origin_get {
 	uint64_t offset, length;       /* length > 0, inside the object */
 	/* Before origin_get(), unless it is demand; later origin_prioritise() alone changes it. */
 	enum get_priority priority;
+	struct flow *flow; /* whose it is (agent/flow.h), held by the caller until done(); NULL: the origin's own */
 	/* Monotonic: when the reader's patience ends; 0: the origin's deadline from now on. Progress
 	 * (256 KiB) moves it, and so does waiting in line while the origin is well. */
 	int64_t deadline_ns;
@@ -124,6 +126,7 @@ struct origin_get {
 		int64_t due_ns, last_ns; /* while it waits for its origin to come back */
 	} resume;
 	void *priv;
+	int64_t queued_ns;	  /* it waits since then */
 	struct origin_get **line; /* where it waits; NULL: it does not */
 	struct origin_get *prev, *next;
 };
@@ -138,6 +141,13 @@ struct origin_stats {
 	_Atomic uint64_t bytes; /* of object data */
 };
 extern struct origin_stats origin_stats; /* of the whole process */
+
+/* What suits the origin, as its answers so far have told: GETs of up to so many bytes, and so many ahead of one
+ * stream. flow: whose limits count besides; NULL: nobody's. */
+struct origin_advice {
+	uint64_t get_bytes, window_bytes;
+};
+void origin_advise(struct origin *o, const struct flow *flow, struct origin_advice *ret_advice);
 
 /* Starts and stops the transfer threads and their connection pools; once per process. max_transfers
  * bounds the transfers under way; more wait in the queue, demand first. */

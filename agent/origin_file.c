@@ -432,6 +432,7 @@ static int read_all(const struct get_job *job, char *buf, size_t cap)
 		if (rc < 0)
 			return rc;
 		origin_stats.bytes += len; /* before the sink wakes who may look */
+		get->resume.given += len;
 		rc = get->sink(get->arg, at, buf, len);
 		if (rc < 0)
 			return rc;
@@ -475,7 +476,7 @@ int origin_file_start(unsigned threads, struct wd_err *err)
 	int rc = 0;
 
 	assert(!pool.queue && threads > 0 && threads <= MAX_THREADS);
-	pool.queue = get_queue_new(threads, threads, NULL, NULL);
+	pool.queue = get_queue_new(threads, threads, NULL, NULL, wd_now_ns);
 	if (!pool.queue)
 		return wd_err_sys(err, ENOMEM, "start reading threads");
 	for (pool.nthreads = 0; pool.nthreads < threads && rc == 0; pool.nthreads++)

@@ -2,7 +2,7 @@
 /*
  * The table of endpoints. There are few (one per server that mounts name), so it is a list under one
  * lock. The path of a good answer takes no lock: `is_calm` says that the breaker is closed and nothing
- * is counted against the endpoint.
+ * is counted against the endpoint. The lock of a pace is a leaf below this one.
  */
 #include "agent/origin_health.h"
 
@@ -15,6 +15,7 @@
 
 #include "agent/breaker.h"
 #include "agent/http_client.h"
+#include "agent/pace.h"
 #include "common/lock.h"
 #include "common/log.h"
 
@@ -25,6 +26,7 @@ struct health {
 	unsigned refs;	/* guarded by table.lock, as all below */
 	_Atomic bool is_calm;
 	struct breaker breaker;
+	struct pace pace; /* has its own lock */
 	char last[300]; /* how the last request failed */
 	bool has_failed; /* a request, for good; until the next answer */
 	uint64_t opened, closed;
@@ -38,6 +40,7 @@ static struct {
 	struct wd_mutex lock;
 	struct health *head WD_GUARDED_BY(lock);
 	void (*_Atomic closed)(void);
+	_Atomic unsigned max_low;
 } table = {.once = PTHREAD_ONCE_INIT};
 
 static void table_init(void)
@@ -45,10 +48,11 @@ static void table_init(void)
 	wd_mutex_init(&table.lock);
 }
 
-void health_start(void (*closed)(void))
+void health_start(void (*closed)(void), unsigned max_low)
 {
 	pthread_once(&table.once, table_init);
 	atomic_store(&table.closed, closed);
+	atomic_store(&table.max_low, max_low);
 }
 
 struct health *health_open(const char *endpoint)
@@ -64,6 +68,7 @@ struct health *health_open(const char *endpoint)
 		h->endpoint = strdup(endpoint);
 		h->is_calm = true;
 		if (h->endpoint) {
+			pace_init(&h->pace, atomic_load(&table.max_low));
 			h->next = table.head;
 			table.head = h;
 		} else {
@@ -93,8 +98,14 @@ void health_close(struct health *h)
 	wd_unlock(&table.lock);
 	if (!is_last)
 		return;
+	pace_done(&h->pace);
 	free(h->endpoint);
 	free(h);
+}
+
+struct pace *health_pace(struct health *h)
+{
+	return &h->pace;
 }
 
 bool health_allows(struct health *h, int64_t *ret_at_ns)
@@ -238,6 +249,33 @@ static void print_sample(FILE *out, const char *name, const char *endpoint, cons
 	fprintf(out, "\"%s} %" PRIu64 "\n", more, value);
 }
 
+static const struct {
+	const char *name, *help;
+} pace_rows[] = {
+	{"warpdrive_origin_connections", "Connections that pay, of reads that nobody waits for"},
+	{"warpdrive_origin_request_limit", "Requests per second that the origin takes, since it complained; 0: no limit"},
+	{"warpdrive_origin_latency_microseconds", "Time to the first byte of an answer, of late"},
+	{"warpdrive_origin_bytes_per_second", "Bytes that came from the origin per second, when they last did"},
+};
+
+static void print_paces_locked(FILE *out) WD_REQUIRES(table.lock)
+{
+	for (size_t i = 0; i < sizeof(pace_rows) / sizeof(pace_rows[0]); i++) {
+		fprintf(out, "# HELP %s %s\n# TYPE %s gauge\n", pace_rows[i].name, pace_rows[i].help,
+			pace_rows[i].name);
+		for (struct health *h = table.head; h; h = h->next) {
+			struct pace_stats s;
+
+			pace_get_stats(&h->pace, &s);
+			print_sample(out, pace_rows[i].name, h->endpoint, "",
+				i == 0	 ? s.connections
+				: i == 1 ? (uint64_t)s.request_limit
+				: i == 2 ? (uint64_t)(s.latency_s * 1e6)
+					 : (uint64_t)s.bytes_per_s);
+		}
+	}
+}
+
 void health_print_metrics(FILE *out)
 {
 	static const char state[] = "warpdrive_origin_breaker_state";
@@ -255,5 +293,6 @@ void health_print_metrics(FILE *out)
 		print_sample(out, transitions, h->endpoint, ",to=\"open\"", h->opened);
 		print_sample(out, transitions, h->endpoint, ",to=\"closed\"", h->closed);
 	}
+	print_paces_locked(out);
 	wd_unlock(&table.lock);
 }

@@ -16,8 +16,8 @@
 
 struct health;
 
-/* closed(): a breaker closed, requests that wait may go on. */
-void health_start(void (*closed)(void));
+/* closed(): a breaker closed, requests that wait may go on. max_low: see pace_init(). */
+void health_start(void (*closed)(void), unsigned max_low);
 
 /* Finds or makes the endpoint's; NULL without memory. It lives as long as somebody holds it, and its
  * state is forgotten then. */
@@ -28,6 +28,9 @@ void health_close(struct health *h);
 bool health_allows(struct health *h, int64_t *ret_at_ns);
 /* No request is allowed right now; says in words why, e.g. "no answer since 12 s: Connection refused". */
 bool health_is_open(struct health *h, char *text, size_t cap);
+
+/* How fast it is, and how many requests it takes; it lives as long as h. */
+struct pace *health_pace(struct health *h);
 
 void health_answered(struct health *h);
 /* A request failed for good because the endpoint was away, and no answer came since; text says how. */

@@ -5,7 +5,9 @@
  * Between origin.c and the kinds of origin; nobody else includes this. A kind is a struct that
  * begins with `struct origin base` and a row of functions; origin.c lists the rows.
  */
+#include "agent/flow.h"
 #include "agent/origin.h"
+#include "agent/pace.h"
 
 #define ORIGIN_DEADLINE_MS 60000
 
@@ -42,8 +44,9 @@ struct origin {
 	int64_t deadline_ms;
 	/* origin_clock_skew(); INT64_MIN while no answer had a date */
 	_Atomic int64_t clock_skew_s;
-	unsigned
-		in_flight; /* gets not yet done; guarded by the lock of the queue they go through */
+	struct pace *pace; /* of the endpoint; NULL: there is nothing to pace */
+	struct flow flow;  /* of reads that have none */
+	unsigned in_flight; /* gets not yet done; guarded by the lock of the queue they go through */
 };
 
 extern const struct origin_ops origin_file_ops;

@@ -100,6 +100,7 @@ void proof_check(struct mount *mnt, const struct node *node, const struct object
 		.version = &p->node.version,
 		.length = 1,
 		.priority = GET_DEMAND,
+		.flow = mnt->flow,
 		.sink = proof_sink,
 		.done = proof_done,
 		.arg = p};

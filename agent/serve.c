@@ -295,6 +295,7 @@ static bool on_ensure(struct mount *mnt, struct conn *c, struct wd_msg *m)
 		.len = len,
 		.flags = (flags & WD_ENSURE_BYTES ? FETCH_BYTES : 0) |
 			(mnt->options->prefetch == PREFETCH_OFF ? FETCH_NO_AHEAD : 0),
+		.flow = mnt->flow,
 		.cb = ensure_done,
 		.is_gone = ensure_is_gone};
 	fetch_ensure(q->fetch, &q->wait);

@@ -57,15 +57,19 @@ const struct wd_config_key settings_keys[] = {
 	{"prefetch", WD_CONFIG_STRING, AT(prefetch), 0, 0, "auto",
 		"what is fetched before somebody asks for it, unless a mount says otherwise: auto (the rest of files that "
 		"are read, and files that are expected to be opened next), file (the former), or off"},
-	{"prefetch-window", WD_CONFIG_SIZE, AT(prefetch_window), 0, 4 * GIB, "64MiB",
-		"most bytes asked ahead of one sequential reader"},
+	{"prefetch-window", WD_CONFIG_SIZE, AT(prefetch_window), 0, 4 * GIB, "256MiB",
+		"most bytes asked ahead of one sequential reader; as a rule there are fewer: what fills the line to the "
+		"origin, by its latency and speed"},
 	{"directory-window", WD_CONFIG_SIZE, AT(directory_window), 0, 1024 * GIB, "1GiB",
 		"most bytes fetched of the next files of one directory that nobody has opened yet, at most an eighth of "
 		"the cache; one file may always be; 0: no file is fetched before it is opened"},
 	{"prefetch-budget", WD_CONFIG_SIZE, AT(prefetch_budget), 0, 64 * GIB, "256MiB",
 		"most bytes of prefetch under way in all"},
-	{"max-get-size", WD_CONFIG_SIZE, AT(max_get_size), 256 * KIB, 64 * MIB, "8MiB",
-		"most bytes asked by one ranged GET"},
+	{"max-get-size", WD_CONFIG_SIZE, AT(max_get_size), 256 * KIB, 64 * MIB, "16MiB",
+		"most bytes asked by one ranged GET; fewer, down to 1 MiB, where one takes longer than half a second"},
+	{"bandwidth-limit", WD_CONFIG_SIZE, AT(bandwidth_limit), 0, TIB, "0",
+		"bytes per second that all mounts together may fetch from origins, on average; 0: no limit. The mount "
+		"option of the same name limits one mount"},
 	{"transfer-threads", WD_CONFIG_INT, AT(transfer_threads), 1, 64, "2",
 		"threads that move object data"},
 	{"max-transfers", WD_CONFIG_INT, AT(max_transfers), 2, 1024, "32",

@@ -236,14 +236,14 @@ int transfer_start(unsigned threads, unsigned max_transfers, struct wd_err *err)
 	http_client_start();
 	if (max_transfers < threads)
 		max_transfers = threads;
-	transfers.queue = get_queue_new(threads, max_transfers, wake_thread, NULL);
+	transfers.queue = get_queue_new(threads, max_transfers, wake_thread, NULL, wd_now_ns);
 	transfers.threads = calloc(threads, sizeof(*transfers.threads));
 	if (!transfers.queue || !transfers.threads) {
 		free_threads(0);
 		return wd_err_sys(err, ENOMEM, "start transfers");
 	}
 	transfers.nthreads = threads;
-	health_start(origin_is_back);
+	health_start(origin_is_back, max_transfers * 3 / 4);
 	/* any lane may for a moment hold all jobs */
 	for (unsigned i = 0; i < threads && rc == 0; i++)
 		rc = init_thread(&transfers.threads[i], i, max_transfers);
@@ -265,7 +265,7 @@ void transfer_stop(void)
 	if (!transfers.queue)
 		return;
 	get_queue_stop(transfers.queue);
-	health_start(NULL); /* the transfer threads call it until they end */
+	health_start(NULL, 0); /* the transfer threads call it until they end */
 	free_threads(transfers.nthreads);
 }
 

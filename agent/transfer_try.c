@@ -35,6 +35,16 @@ static size_t end_try(struct slot *s, enum http_verdict verdict)
 	return 0;
 }
 
+/* What came since it was told last. */
+static void tell_pace(struct slot *s)
+{
+	int64_t now_ns = wd_now_ns();
+
+	pace_bytes(s->job->origin->pace, now_ns, s->given - s->paced, now_ns - s->body_ns);
+	s->paced = s->given;
+	s->body_ns = now_ns;
+}
+
 static size_t give(struct slot *s, const char *data, size_t len)
 {
 	struct origin_get *get = s->job->get;
@@ -54,6 +64,7 @@ static size_t give(struct slot *s, const char *data, size_t len)
 	if (s->given - s->progress_at >= PROGRESS_BYTES) {
 		s->progress_at = s->given;
 		retry_progress(&s->retry, wd_now_ns(), s->job->origin->deadline_ms);
+		tell_pace(s);
 	}
 	return len;
 }
@@ -79,6 +90,9 @@ static size_t on_write(char *data, size_t size, size_t n, void *arg)
 			return end_try(s, v);
 		}
 		s->is_checked = true;
+		s->body_ns = wd_now_ns();
+		s->paced = s->given;
+		pace_first_byte(s->job->origin->pace, s->body_ns, s->body_ns - s->begun_ns);
 		health_answered(s->try.site->health); /* who waits for this need not wait for the body */
 	}
 	if (len > get->length - s->given) {
@@ -97,6 +111,7 @@ static struct get_job *leave_slot(struct transfer_thread *t, struct slot *s)
 {
 	struct get_job *job = s->job;
 
+	job->get->resume.given = s->given;
 	http_try_reset(&s->try);
 	if (s->try.easy)
 		t->spare[t->nspare++] = s->try.easy;
@@ -150,7 +165,6 @@ static void park(struct transfer_thread *t, struct slot *s, int64_t at_ns)
 	struct origin_get *get = s->job->get;
 
 	get->deadline_ns = s->retry.deadline_ns;
-	get->resume.given = s->given;
 	get->resume.progress_at = s->progress_at;
 	get->resume.tries = s->retry.tries;
 	get->resume.last_ns = s->retry.last_ns;
@@ -230,6 +244,7 @@ static int start_try(struct transfer_thread *t, struct slot *s)
 	}
 	if (s->try.hops == 0)
 		retry_count(&s->retry);
+	s->begun_ns = wd_now_ns();
 	s->state = SLOT_TRYING;
 	origin_stats.requests[ORIGIN_OP_GET]++;
 	return 0;
@@ -294,6 +309,8 @@ void transfer_try_ended(struct transfer_thread *t, struct slot *s, CURLcode rc)
 {
 	enum http_verdict v = judge(s, rc);
 
+	if (s->is_checked && s->given > s->paced)
+		tell_pace(s);
 	if (s->job->is_cancelled || (s->sink_rc < 0 && !s->is_checked))
 		health_abandoned(s->try.site->health);
 	else

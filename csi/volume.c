@@ -37,6 +37,7 @@ static const struct word {
 	{"passthrough", NULL, WORD_OWN},
 	{"metadataTtl", "metadata-ttl", WORD_OPTION},
 	{"negativeTtl", "negative-ttl", WORD_OPTION},
+	{"bandwidthLimit", "bandwidth-limit", WORD_OPTION},
 	{"uid", "uid", WORD_OPTION},
 	{"gid", "gid", WORD_OPTION},
 	{"fileMode", "file-mode", WORD_OPTION},
@@ -49,7 +50,6 @@ static const struct word {
 	{"prefetch", "prefetch", WORD_OPTION},
 	{"evictionPolicy", NULL, WORD_LATER},
 	{"profile", NULL, WORD_LATER},
-	{"bandwidthLimit", NULL, WORD_LATER},
 	{"clientId", NULL, WORD_LATER},
 	{"tenantId", NULL, WORD_LATER},
 };

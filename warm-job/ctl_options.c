@@ -30,6 +30,7 @@ static const struct option_row rows[] = {
 	{"metadata-ttl", "TIME", "how long names and attributes are believed, default 60s"},
 	{"negative-ttl", "TIME", "how long a missing name is believed missing, default 5s"},
 	{"prefetch", "auto|file|off", "what is fetched before somebody asks for it, default auto"},
+	{"bandwidth-limit", "SIZE", "bytes per second that this mount may fetch, e.g. 50MiB; default: no limit"},
 	{"no-passthrough", NULL,
 		"reads go through the FUSE server even where the kernel could do without"},
 	{"ro", NULL, "read-only; every mount is, the word is accepted for mount(8)'s sake"},

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "agent/get_queue.h"
+#include "common/lock.h"
 
 #define READS 16
 
@@ -25,10 +26,17 @@ struct fixture {
 	struct read reads[READS];
 	struct get_job *running[READS];
 	unsigned nreads, nrunning;
+	bool brings_nothing;
 	char order[64]; /* names of reads as they were given to the lane, cancelled ones in capitals */
 };
 
 static struct fixture fixture;
+static int64_t now_ns;
+
+static int64_t now(void)
+{
+	return now_ns;
+}
 
 static void done(void *arg, int status, const struct wd_err *err)
 {
@@ -45,7 +53,7 @@ static int begin(void **state)
 	struct fixture *f = &fixture;
 
 	memset(f, 0, sizeof(*f));
-	f->queue = get_queue_new(1, 4, NULL, NULL); /* of 4 places one is for demand */
+	f->queue = get_queue_new(1, 4, NULL, NULL, now); /* of 4 places one is for demand */
 	assert_non_null(f->queue);
 	*state = f;
 	return 0;
@@ -89,6 +97,8 @@ static void take(struct fixture *f)
 /* ... and has finished the oldest that runs. */
 static void finish(struct fixture *f)
 {
+	if (!f->brings_nothing)
+		f->running[0]->get->resume.given = f->running[0]->get->length;
 	get_queue_finish(f->queue, f->running[0], 0, NULL);
 	memmove(f->running, f->running + 1, sizeof(f->running[0]) * --f->nrunning);
 	take(f);
@@ -214,6 +224,109 @@ static void a_parked_read_comes_back_in_its_new_class(void **state)
 	assert_string_equal(f->order, "puxxxxUps");
 }
 
+/* ---- flows ---- */
+
+static struct read *push_of(struct fixture *f, char name, struct flow *flow, enum get_priority priority)
+{
+	struct read *r = &f->reads[f->nreads++];
+
+	r->name = name;
+	r->get = (struct origin_get){.priority = priority, .flow = flow, .length = 1000000, .done = done, .arg = r};
+	get_queue_push(f->queue, &f->origin, &r->get);
+	return r;
+}
+
+static void a_flow_with_many_reads_does_not_starve_another(void **state)
+{
+	struct fixture *f = *state;
+	struct flow *many = flow_new(0), *one = flow_new(0);
+
+	for (int i = 0; i < 10; i++)
+		push_of(f, 'm', many, GET_DEMAND);
+	for (int i = 0; i < 3; i++)
+		push_of(f, 'o', one, GET_DEMAND);
+	take(f);
+	assert_string_equal(f->order, "mmmm");
+	finish(f);
+	finish(f);
+	assert_string_equal(f->order, "mmmmoo"); /* two each by now */
+	finish_all(f);
+	assert_int_equal(strlen(f->order), 13);
+	flow_unref(many);
+	flow_unref(one);
+}
+
+static void a_flow_keeps_to_its_bandwidth_and_others_go_on(void **state)
+{
+	struct fixture *f = *state;
+	struct flow *slow = flow_new(1000000), *free_flow = flow_new(0);
+	int64_t due;
+
+	now_ns = 1000000000;
+	for (int i = 0; i < 3; i++)
+		push_of(f, 's', slow, GET_DEMAND);
+	for (int i = 0; i < 2; i++)
+		push_of(f, 'f', free_flow, GET_WARM);
+	take(f);
+	assert_string_equal(f->order, "sff");
+	finish_all(f);
+	/* it is in debt with what the first one took, but for the 256 KiB that were saved up */
+	due = get_queue_unpark(f->queue, now_ns);
+	assert_in_range(due, now_ns + 730000000, now_ns + 740000000);
+	take(f);
+	assert_string_equal(f->order, "sff");
+	now_ns = due;
+	assert_in_range(get_queue_unpark(f->queue, now_ns), now_ns + 1, INT64_MAX - 1);
+	take(f);
+	assert_string_equal(f->order, "sffs");
+	/* one that brought nothing costs nothing */
+	f->brings_nothing = true;
+	finish(f);
+	assert_string_equal(f->order, "sffss");
+	finish_all(f);
+	flow_unref(slow);
+	flow_unref(free_flow);
+}
+
+static void all_flows_together_keep_to_the_limit_of_all(void **state)
+{
+	struct fixture *f = *state;
+	struct flow *a = flow_new(0), *b = flow_new(0);
+
+	now_ns = 1000000000;
+	flows_set_limit(1000000);
+	push_of(f, 'a', a, GET_DEMAND);
+	push_of(f, 'b', b, GET_DEMAND);
+	take(f);
+	assert_string_equal(f->order, "a");
+	now_ns = wd_now_ns() + 2000000000;
+	get_queue_unpark(f->queue, now_ns);
+	take(f);
+	assert_string_equal(f->order, "ab");
+	finish_all(f);
+	flows_set_limit(0);
+	flow_unref(a);
+	flow_unref(b);
+}
+
+static void an_origin_that_takes_no_more_leaves_the_places_to_others(void **state)
+{
+	struct fixture *f = *state;
+	struct pace pace;
+
+	pace_init(&pace, 1);
+	f->origin.pace = &pace;
+	push(f, 'a', GET_STREAM);
+	push(f, 'b', GET_STREAM);
+	push(f, 'r', GET_DEMAND);
+	take(f);
+	assert_string_equal(f->order, "ar");
+	finish(f);
+	assert_string_equal(f->order, "arb");
+	finish_all(f);
+	pace_done(&pace);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -224,6 +337,10 @@ int main(void)
 		T(a_read_is_raised_before_it_is_pushed),
 		T(what_nobody_wants_ends_if_it_has_not_begun),
 		T(a_parked_read_comes_back_in_its_new_class),
+		T(a_flow_with_many_reads_does_not_starve_another),
+		T(a_flow_keeps_to_its_bandwidth_and_others_go_on),
+		T(all_flows_together_keep_to_the_limit_of_all),
+		T(an_origin_that_takes_no_more_leaves_the_places_to_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
