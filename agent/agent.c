@@ -8,6 +8,9 @@
  *	workers    metadata-workers    questions to origins       queue condition     jobs_stop
  *	control    up to 8            status, checks             queue condition     jobs_stop
  *	ahead      up to 4            files before they are opened  queue condition  ahead_stop
+ *	waiters    up to 64           calls that wait for news    queue condition     jobs_stop
+ *	warm       one per task       the walk of a warm task     condition           warms_stop
+ *	gRPC       18 and core's      control.sock                core's queue        control_stop
  *	transfers  transfer-threads    curl multi handles         curl_multi_poll     origins_stop
  *	file I/O   few                 reads of file: origins     queue condition     origins_stop
  *	evictor    1                   admissions, evictions      queue condition     store_close
@@ -29,6 +32,7 @@
 
 #include "agent/ahead.h"
 #include "agent/check.h"
+#include "agent/control.h"
 #include "agent/credentials.h"
 #include "agent/holder.h"
 #include "agent/http.h"
@@ -38,6 +42,7 @@
 #include "agent/server_program.h"
 #include "agent/standby.h"
 #include "agent/status.h"
+#include "agent/warm.h"
 #include "common/hold.h"
 #include "common/log.h"
 #include "common/options.h"
@@ -45,6 +50,8 @@
 #define JOB_QUEUE 8192
 #define CONTROL_THREADS 8
 #define CONTROL_QUEUE 2048
+#define WAITERS 64
+#define WAITERS_QUEUE 1024
 
 static bool on_hello(struct agent *a, struct conn *c, struct wd_msg *m)
 {
@@ -115,6 +122,8 @@ static bool on_message(void *arg, struct conn *c, struct wd_msg *m)
 		status_on_keeper_request(a, c, m->id);
 		return true;
 	}
+	if (m->type == WD_MSG_CONTROL)
+		return control_on_message(a, NULL, c, m);
 	if (m->type == WD_MSG_CHECK)
 		return check_on_request(a, c, m);
 	conn_reply_error(c, m->type, m->id, -ENOSYS, "unknown message");
@@ -262,16 +271,21 @@ static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 	a->ahead = ahead_new(a);
 	a->jobs = jobs_new((unsigned)s->metadata_workers, JOB_QUEUE);
 	a->control = jobs_new(CONTROL_THREADS, CONTROL_QUEUE);
+	a->waiters = jobs_new(WAITERS, WAITERS_QUEUE);
+	a->warms = warms_new(a);
 	a->keeper = keeper_link_new();
 	a->holder = holder_new(a);
 	a->refresher = refresher_new(a);
-	if (!a->tree || !a->fetcher || !a->ahead || !a->jobs || !a->control || !a->keeper || !a->holder || !a->refresher)
+	if (!a->tree || !a->fetcher || !a->ahead || !a->jobs || !a->control || !a->waiters || !a->warms || !a->keeper ||
+		!a->holder || !a->refresher)
 		return wd_err_set(err, ENOMEM, "out of memory");
 	rc = open_http(a, false, err);
 	if (rc < 0)
 		return rc;
 	snprintf(path, sizeof(path), "%s/agent.sock", s->run_dir);
 	rc = hub_new(path, s->socket_for_group, &handlers, &a->hub, err);
+	if (rc == 0)
+		rc = control_start(a, &a->api, err);
 	if (rc == 0)
 		http_begin(a->http);
 	return rc;
@@ -280,6 +294,7 @@ static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 static void agent_close(struct agent *a)
 {
 	http_stop(a->http);
+	control_stop(a->api);
 	a->is_closing = true;
 	if (a->hub) {
 		mounts_drop_all(a);
@@ -288,6 +303,8 @@ static void agent_close(struct agent *a)
 	refresher_stop(a->refresher); /* before the jobs that it makes */
 	origins_interrupt();
 	ahead_stop(a->ahead);
+	warms_stop(a->warms);
+	jobs_stop(a->waiters);
 	jobs_stop(a->jobs);
 	jobs_stop(a->control);
 	if (a->hub)
@@ -296,6 +313,7 @@ static void agent_close(struct agent *a)
 		fetcher_stop(a->fetcher);
 	origins_stop();
 	hub_free(a->hub);
+	warms_free(a->warms);
 	keeper_link_free(a->keeper);
 	holder_free(a->holder);
 	refresher_free(a->refresher);

@@ -4,7 +4,8 @@
 /*
  * The agent as a whole: what its parts share.
  *
- * Lock order, outermost first: agent->lock, mount->lock; holder->lock, conn->lock; ahead->lock, jobs->lock; hub, tree, dataset, fetcher, fetch,
+ * Lock order, outermost first: agent->lock, mount->lock; warms->lock, warm->lock; holder->lock, conn->lock;
+ * ahead->lock, jobs->lock; hub, tree, dataset, fetcher, fetch,
  * store and object locks are leaves of their modules: none of them is held when a lock of another
  * module is taken.
  */
@@ -26,6 +27,8 @@ struct http;
 struct server_program;
 struct refresher;
 struct pins;
+struct warms;
+struct control;
 
 struct agent {
 	const struct settings *settings;
@@ -37,12 +40,15 @@ struct agent {
 	struct fetcher *fetcher;
 	struct ahead *ahead;
 	struct jobs *jobs;
+	struct jobs *waiters; /* calls that wait for news of a task */
 	struct jobs *control; /* status and checks: answered while all of jobs waits for an origin */
 	struct hub *hub;
 	struct keeper_link *keeper;
 	struct holder *holder;
 	struct http *http;
 	struct refresher *refresher;
+	struct warms *warms;
+	struct control *api; /* gRPC */
 	struct server_program *server_program; /* NULL: none */
 	bool exits_when_idle;
 	int run_lock; /* held for as long as this agent has the run directory */

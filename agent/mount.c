@@ -15,6 +15,7 @@
 #include "agent/holder.h"
 #include "agent/metrics.h"
 #include "agent/renew.h"
+#include "agent/warm.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 
@@ -398,6 +399,7 @@ static void end_mount(struct mount *mnt)
 		conn_drop(c);
 		conn_unref(c);
 	}
+	warms_forget(mnt->agent->warms, mnt);
 	open_drop_all(mnt);
 	mount_lent_drop(mnt);
 	drop_ahead(mnt);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/control.h"
 #include "agent/metrics.h"
 #include "agent/mount.h"
 #include "common/log.h"
@@ -442,6 +443,8 @@ bool serve_message(struct mount *mnt, struct conn *c, struct wd_msg *m)
 		return on_statfs(mnt, c, m);
 	case WD_MSG_GETXATTR:
 		return on_getxattr(mnt, c, m);
+	case WD_MSG_CONTROL:
+		return control_on_message(mnt->agent, mnt, c, m);
 	case WD_MSG_CANCEL:
 		return on_cancel(mnt, m);
 	default:

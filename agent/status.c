@@ -107,6 +107,17 @@ static json_t *status_json(struct agent *a)
 		"cache", cache_json(a), "datasets", datasets, "mounts", list);
 }
 
+char *status_text(struct agent *a, struct mount *only)
+{
+	json_t *root = only ? json_pack("{s:s, s:[o], s:[o]}", "version", WD_VERSION, "datasets",
+					dataset_json(a, only, 1), "mounts", mount_json(only))
+			    : status_json(a);
+	char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+
+	json_decref(root);
+	return text;
+}
+
 static void status_job(void *arg)
 {
 	struct ask *ask = arg;

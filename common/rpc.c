@@ -39,6 +39,13 @@
 /* core is not instrumented: what passes through its queue is ordered, but the sanitizer cannot see it */
 void __tsan_acquire(void *addr);
 void __tsan_release(void *addr);
+__attribute__((visibility("default"))) const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+	return "race:libgrpc_unsecure.so\n"
+	       "race:libgpr.so\n"
+	       "race:libabsl_\n";
+}
 #define HAND_OVER(p) __tsan_release(p)
 #define TAKE_OVER(p) __tsan_acquire(p)
 #else

@@ -57,6 +57,7 @@ typedef enum rpc_code (*rpc_handler)(struct rpc_call *call, const void *request,
 
 enum rpc_kind {
 	RPC_UNARY,
+	RPC_POLL,   /* the same, but asked so often that it is logged only when it fails */
 	RPC_INLINE, /* unary, on the poller */
 	RPC_STREAM  /* the handler sends any number of messages with rpc_send(); its response is not used */
 };

@@ -25,15 +25,9 @@ enum rpc_code rpc_fail(struct rpc_call *call, enum rpc_code code, const char *fm
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	/* what could be quoted from a request was checked; what a peer said was not */
-	for (char *p = text; *p;) {
-		uint32_t c;
-		unsigned len = wd_utf8_decode(p, &c);
-
-		if (len == 0) /* also where snprintf cut a character in two */
-			*p = '?';
-		p += len ? len : 1;
-	}
+	/* what could be quoted from a request was checked; what a peer said was not, and snprintf may have cut a
+	 * character in two */
+	wd_utf8_clean(text);
 	call->text = arena_printf(call->arena, "%s", text);
 	return code;
 }
@@ -154,7 +148,7 @@ static enum rpc_code run(const struct rpc_method *m, struct rpc_call *call, cons
 static void log_call(const struct rpc_method *m, const struct rpc_call *call, enum rpc_code code,
 	int64_t took_ns)
 {
-	bool is_quiet = code == RPC_OK && m->kind == RPC_INLINE; /* probes come every few seconds */
+	bool is_quiet = code == RPC_OK && (m->kind == RPC_INLINE || m->kind == RPC_POLL); /* probes, every few seconds */
 	enum wd_log_level level = is_quiet ? WD_LOG_DEBUG : code == RPC_OK ? WD_LOG_INFO : WD_LOG_WARN;
 
 	if (!wd_log_enabled(level))

@@ -27,3 +27,15 @@ unsigned wd_utf8_decode(const char *p, uint32_t *ret_code)
 	*ret_code = code;
 	return len;
 }
+
+void wd_utf8_clean(char *text)
+{
+	for (char *p = text; *p;) {
+		uint32_t c;
+		unsigned len = wd_utf8_decode(p, &c);
+
+		if (len == 0)
+			*p = '?';
+		p += len ? len : 1;
+	}
+}

@@ -9,4 +9,7 @@
  * itself is a character of one byte. */
 unsigned wd_utf8_decode(const char *p, uint32_t *ret_code);
 
+/* Puts a question mark in place of each byte that belongs to no character. */
+void wd_utf8_clean(char *text);
+
 #endif

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A CSI client for tests, and the daemons of one node.
 
-Messages come from the descriptors that protoc makes of csi/csi.proto (CSI_DESCRIPTORS names the file), so that
-nothing is generated.
+Messages come from the descriptors that protoc makes of csi/csi.proto and common/control.proto (CSI_DESCRIPTORS names
+the file), so that nothing is generated.
 """
 
 import os
@@ -64,6 +64,12 @@ class Client:
 
     def call(self, method, fields=None, timeout=DEADLINE):
         return self.start(method, fields, timeout).result()
+
+    def stream(self, method, fields=None, timeout=DEADLINE):
+        """The messages of a server's stream, as they come; cancel() ends it."""
+        path, _, out = METHODS[method]
+        return self.channel.unary_stream(path, lambda b: b, out.FromString)(
+            encode(method, fields or {}), timeout=timeout, wait_for_ready=True)
 
     def code(self, method, fields=None, timeout=DEADLINE, raw=None):
         call = self.start(method, fields, timeout, raw)

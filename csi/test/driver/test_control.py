@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's control API as other programs speak it: by gRPC, on control.sock, about mounts that pods have."""
+
+import json
+import os
+import unittest
+
+import grpc
+from client import CODE, DIR, Client
+from node import FILES, KUBELET, Node, wait_for
+
+LARGE = f"{DIR}/large"
+SIZE = 24 << 20
+RUNNING, DONE, CANCELLED = 0, 1, 3
+STREAMS = 8  # at once
+
+
+class ControlTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.node = Node()
+        os.makedirs(LARGE, exist_ok=True)
+        for i in range(STREAMS + 1):
+            with open(f"{LARGE}/{i}", "wb") as f:
+                f.write(os.urandom(SIZE))
+        cls.node.publish("small")
+        cls.node.publish("large", volume_context={"url": f"file://{LARGE}"})
+        cls.control = Client(f"{DIR}/run/control.sock")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.control.close()
+        for name in ("small", "large"):
+            cls.node.unpublish(name)
+        codes = cls.node.end()
+        assert set(codes.values()) == {0}, codes
+
+    def slowly(self, name):
+        """A stream that goes on for a while."""
+        return self.control.stream("Warm", {"target": f"{KUBELET}/large", "paths": [name], "bandwidth": 1 << 20})
+
+    def tasks(self):
+        return self.control.call("ListWarm").tasks
+
+    def test_stream_tells_how_it_goes_until_all_is_there(self):
+        news = list(self.control.stream("Warm", {"target": f"{KUBELET}/small", "token": "AAECAwQFBgcICQoLDA0ODw=="}))
+        last = news[-1]
+        self.assertEqual((last.state, last.files, last.files_done, last.files_failed), (DONE, len(FILES), len(FILES), 0))
+        self.assertEqual(last.bytes_present, sum(map(len, FILES.values())))
+        self.assertEqual(sorted(n.bytes_present for n in news), [n.bytes_present for n in news])
+        status = json.loads(self.control.call("GetStatus").json)
+        cached = {d["url"]: d["cached_bytes"] for d in status["datasets"]}
+        self.assertIn(last.bytes_present, cached.values())
+
+    def test_caller_that_goes_cancels_its_task(self):
+        stream = self.slowly("0")
+        task = next(stream).id
+        self.assertIn(RUNNING, [t.state for t in self.tasks() if t.id == task])
+        stream.cancel()
+        wait_for(lambda: CANCELLED in [t.state for t in self.tasks() if t.id == task], "the task is cancelled")
+
+    def test_cancel_ends_a_stream(self):
+        stream = self.slowly("1")
+        self.control.call("CancelWarm", {"id": str(next(stream).id)})
+        self.assertEqual([n.state for n in stream][-1], CANCELLED)
+
+    def test_streams_have_bounds_and_calls_go_on(self):
+        streams = [self.slowly(str(i)) for i in range(STREAMS)]
+        for stream in streams:
+            next(stream)
+        with self.assertRaises(grpc.RpcError) as caught:
+            next(self.slowly(str(STREAMS)))
+        self.assertEqual(caught.exception.code(), CODE.RESOURCE_EXHAUSTED)
+        self.control.call("GetStatus")
+        for stream in streams:
+            stream.cancel()
+        wait_for(lambda: RUNNING not in [t.state for t in self.tasks()], "all tasks are over")
+
+    def test_bad_requests_are_refused_by_name(self):
+        for request, code, text in (
+            ({"target": "/nowhere"}, CODE.NOT_FOUND, "/nowhere"),
+            ({"target": f"{KUBELET}/small", "paths": ["../x"]}, CODE.INVALID_ARGUMENT, "../x"),
+            ({"target": f"{KUBELET}/small", "token": "AAEC"}, CODE.INVALID_ARGUMENT, "token"),
+        ):
+            found, said = self.control.code("StartWarm", request)
+            self.assertEqual(found, code, said)
+            self.assertIn(text, said)
+        self.assertEqual(self.control.code("GetWarm", {"id": "12345"})[0], CODE.NOT_FOUND)
+
+    def test_socket_is_for_the_agents_user_alone(self):
+        self.assertEqual(os.stat(f"{DIR}/run/control.sock").st_mode & 0o777, 0o600)
+
+
+if __name__ == "__main__":
+    unittest.main()
