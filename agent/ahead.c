@@ -223,10 +223,13 @@ static void withdraw_locked(struct dir *d, struct wanted **list)
 	}
 }
 
-static void open_known_locked(struct dir *d, uint32_t place, uint64_t size, struct wanted **list)
+/* room: of the cache, without evictions */
+static void open_known_locked(struct dir *d, uint32_t place, uint64_t size, uint64_t room, struct wanted **list)
 {
-	struct runs_touch touch = runs_open(d->runs, place, size, &d->limits);
+	struct runs_touch touch;
 
+	d->limits.set_bytes = room > d->nwanted * size ? room - d->nwanted * size : 0; /* they are on their way */
+	touch = runs_open(d->runs, place, size, &d->limits);
 	count_found(touch.found);
 	if (touch.was_asked)
 		use_locked(d, place, size);
@@ -284,9 +287,11 @@ void ahead_opened(struct mount *mnt, const struct node *node)
 	struct wanted *list = NULL;
 	struct dir *d, *old = NULL;
 	int64_t now = wd_now_ns(), place;
+	uint64_t room;
 
 	if (!h || mnt->agent->settings->directory_window == 0)
 		return;
+	room = store_room(mnt->agent->store);
 	wd_lock(&h->lock);
 	abandon_idle_locked(h, now, &list);
 	d = h->is_stopping ? NULL : find_dir_locked(h, mnt->dataset, node->parent, &old, &list);
@@ -299,7 +304,7 @@ void ahead_opened(struct mount *mnt, const struct node *node)
 		if (d->state == DIR_NEW)
 			open_first_locked(d, node);
 		else if (place >= 0)
-			open_known_locked(d, (uint32_t)place, node->version.size, &list);
+			open_known_locked(d, (uint32_t)place, node->version.size, room, &list);
 		else if (d->state == DIR_READY && ++d->nunknown >= UNKNOWN_MIN + d->nfiles / 16)
 			d->state = DIR_BUILDING;
 		dir_begin_work_locked(d);

@@ -12,7 +12,7 @@
  *
  * Bounds: AHEAD_DIRS directories and AHEAD_FILES names are known, the least recently used are forgotten;
  * AHEAD_FLIGHT files are under way; of one directory `directory-window` bytes that nobody opened yet, at most an
- * eighth of the cache. A directory in which nothing was opened for a minute, or whose mounts are gone, gives back
+ * eighth of the cache, and of a set without order nothing unless the cache has room for all. A directory in which nothing was opened for a minute, or whose mounts are gone, gives back
  * what has not begun. After a failure, or where the cache has no room, a directory pauses.
  *
  * Thread-safe. Its lock is a leaf, but for that of its own jobs.

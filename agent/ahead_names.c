@@ -139,7 +139,8 @@ static struct runs_limits limits_of(const struct agent *a)
 	uint64_t window = (uint64_t)a->settings->directory_window;
 
 	store_get_stats(a->store, &store);
-	return (struct runs_limits){window < store.limit_bytes / 8 ? window : store.limit_bytes / 8, WINDOW_FILES};
+	return (struct runs_limits){window < store.limit_bytes / 8 ? window : store.limit_bytes / 8, WINDOW_FILES,
+		store_room(a->store)};
 }
 
 /* Reads the names of the directory. What it had is let go of. */

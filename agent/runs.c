@@ -454,9 +454,16 @@ static bool looks_like_set(const struct runs *r)
 	return r->nopened >= min && r->nrepeats * 16 <= r->nopened && r->loose_share > 160;
 }
 
+static bool has_room_for_set(const struct runs *r)
+{
+	uint32_t n = r->epoch ? r->nset : r->nfiles, gone = r->nopened + r->nasked;
+
+	return n <= gone || (n - gone) * r->mean_size <= r->limits.set_bytes;
+}
+
 static bool next_of_set(struct runs *r, uint32_t *ret_place)
 {
-	if (!r->is_set || !is_trusted(r) || r->nasked >= r->nopened)
+	if (!r->is_set || !is_trusted(r) || r->nasked >= r->nopened || !has_room_for_set(r))
 		return false;
 	for (; r->cursor < r->nfiles; r->cursor++) {
 		bool is_member = r->epoch == 0 || r->opened[r->cursor] > r->set_start;
@@ -475,7 +482,7 @@ static bool next_of_set(struct runs *r, uint32_t *ret_place)
 /* A quarter of the depth is free: not one by one. */
 static bool is_wanting(const struct runs *r)
 {
-	if (r->is_set && r->cursor < r->nfiles && r->nasked < r->nopened - r->nopened / 4)
+	if (r->is_set && r->cursor < r->nfiles && r->nasked < r->nopened - r->nopened / 4 && has_room_for_set(r))
 		return true;
 	for (int i = 0; i < RUNS; i++) {
 		const struct run *u = &r->runs[i];

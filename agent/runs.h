@@ -33,6 +33,9 @@ struct runs;
 struct runs_limits {
 	uint64_t window_bytes; /* asked ahead of one run and not opened yet; one file always may be */
 	uint32_t window_files; /* the same */
+	/* What the rest of a set may take: of a larger one nothing is asked for. It is read at any time of the epoch, and
+	 * what would have to leave the cache for it is needed no later. */
+	uint64_t set_bytes;
 };
 
 enum runs_pattern { RUNS_NONE, RUNS_SORTED, RUNS_STRIDED, RUNS_SHUFFLED };

@@ -141,6 +141,8 @@ int object_open_map(struct object *o, struct wd_err *err);
 void store_admit(struct store *s, struct object *o, uint64_t bytes, void (*cb)(void *arg, int status),
 	void *arg);
 void store_unadmit(struct store *s, struct object *o, uint64_t bytes);
+/* How much more can be admitted before something is evicted for it; a 64th of the cache is left out. Of this moment. */
+uint64_t store_room(struct store *s);
 
 /* Bytes of admitted blocks, not yet present. -errno on a disk error (counted; ENOSPC too). */
 int object_pwrite(struct object *o, const void *data, size_t len, uint64_t offset);

@@ -175,6 +175,20 @@ void store_unadmit(struct store *s, struct object *o, uint64_t bytes)
 	wd_unlock(&s->lock);
 }
 
+uint64_t store_room(struct store *s)
+{
+	uint64_t taken, usable, room = 0, kept;
+
+	wd_lock(&s->lock);
+	taken = s->used + s->admitted + s->limit / 64;
+	usable = usable_locked(s);
+	kept = s->config.free_floor_bytes + s->promised;
+	if (!s->is_broken && taken < usable && s->free_sample > kept)
+		room = usable - taken < s->free_sample - kept ? usable - taken : s->free_sample - kept;
+	wd_unlock(&s->lock);
+	return room;
+}
+
 /* ---- for the evictor ---- */
 
 static void answer(struct admission *a, int status)

@@ -33,7 +33,7 @@ static struct world world_of(uint32_t n, uint64_t size, const uint32_t *natural)
 		.n = n,
 		.is_here = calloc(n, sizeof(bool)),
 		.size = size,
-		.limits = {GIB, 256}};
+		.limits = {GIB, 256, UINT64_MAX}};
 
 	assert_non_null(w.runs);
 	assert_non_null(w.is_here);
@@ -147,7 +147,7 @@ static void the_number_asked_ahead_doubles_up_to_the_window(void **state)
 {
 	struct world w = world_of(10000, SMALL, NULL);
 
-	w.limits = (struct runs_limits){64 * MIB, 128};
+	w.limits = (struct runs_limits){64 * MIB, 128, UINT64_MAX};
 	for (uint32_t i = 0; i < 10000; i++) {
 		open_file(&w, i);
 		assert_true(w.asked - w.used <= i + 1);
@@ -157,7 +157,7 @@ static void the_number_asked_ahead_doubles_up_to_the_window(void **state)
 	world_done(&w);
 
 	w = world_of(10000, SMALL, NULL);
-	w.limits = (struct runs_limits){5 * MIB, 128};
+	w.limits = (struct runs_limits){5 * MIB, 128, UINT64_MAX};
 	for (uint32_t i = 0; i < 1000; i++)
 		open_file(&w, i);
 	assert_in_range(w.most, 50, 51);
@@ -385,6 +385,23 @@ static void a_set_that_is_read_without_repeats_is_asked_for(void **state)
 	world_done(&w);
 }
 
+/* What is read at any time of the epoch is not worth an eviction. */
+static void of_a_set_nothing_is_asked_for_unless_there_is_room_for_all(void **state)
+{
+	struct world w = world_of(2000, SMALL, NULL);
+	uint32_t order[2000];
+
+	shuffle(order, 2000);
+	w.limits.set_bytes = 1400 * SMALL;
+	for (uint32_t i = 0; i < 500; i++)
+		open_file(&w, order[i]);
+	assert_int_equal(w.asked, 0);
+	w.limits.set_bytes = 1500 * SMALL;
+	open_file(&w, order[500]);
+	assert_true(w.asked > 100);
+	world_done(&w);
+}
+
 static void the_last_epoch_tells_the_set_and_not_the_order(void **state)
 {
 	struct world w = world_of(2000, SMALL, NULL);
@@ -454,6 +471,7 @@ int main(void)
 		cmocka_unit_test(a_reader_that_keeps_stopping_is_trusted_less),
 		cmocka_unit_test(short_steps_back_and_gaps_do_not_end_a_run),
 		cmocka_unit_test(a_set_that_is_read_without_repeats_is_asked_for),
+		cmocka_unit_test(of_a_set_nothing_is_asked_for_unless_there_is_room_for_all),
 		cmocka_unit_test(the_last_epoch_tells_the_set_and_not_the_order),
 		cmocka_unit_test(opens_that_nobody_told_count_as_repeats),
 		cmocka_unit_test(no_directory_is_too_small_or_too_large),
