@@ -63,6 +63,7 @@ struct daemon {
 	struct ctl_spawned spawned; /* pid 0: not our child */
 	int pidfd;		    /* of one that is not our child */
 	pid_t pid;
+	bool is_heard; /* the keeper: it has said what is mounted */
 	unsigned crashes; /* young, in a row */
 	int64_t started_at_ns, start_at_ns, kill_at_ns; /* 0: not set */
 };
@@ -120,8 +121,17 @@ static bool is_to_run(const struct daemon *d)
 {
 	if (held() > 0)
 		return true;
+	/* an agent that was told to end while it holds mounts waits for a keeper to leave them to */
 	return s.is_wanted && !s.is_leaving &&
-	       (d == &s.daemons[AGENT] || s.daemons[AGENT].state == UP);
+	       (d == &s.daemons[AGENT] || s.daemons[AGENT].state == UP || s.daemons[AGENT].state == ENDING);
+}
+
+/* What the keeper says. */
+static void hear(void)
+{
+	wd_hold_client_run(&s.client);
+	if (s.client.hold.is_reconciled)
+		s.daemons[KEEPER].is_heard = true;
 }
 
 /* ---- daemons ---- */
@@ -155,6 +165,7 @@ static bool find_running(struct daemon *d)
 	if (d->pidfd < 0)
 		return false;
 	d->pid = pid;
+	d->is_heard = false;
 	d->state = UP;
 	d->started_at_ns = wd_now_ns();
 	wd_info("%s (%d) runs already", d->name, (int)pid);
@@ -174,6 +185,7 @@ static void start(struct daemon *d)
 		return;
 	}
 	d->pid = d->spawned.pid;
+	d->is_heard = false;
 	d->state = STARTING;
 	d->started_at_ns = wd_now_ns();
 	wd_info("started %s (%d)", d->name, (int)d->pid);
@@ -219,12 +231,13 @@ static int64_t backoff(struct daemon *d, int status)
 /* It is dead; status is unknown (-1) for one that was not our child. */
 static void on_death(struct daemon *d, int status)
 {
-	bool was_starting = d->state == STARTING;
-	bool is_clean = status == 0 || (status == -1 && held() == 0);
+	bool was_starting = d->state == STARTING, is_clean;
 	struct wd_err err = WD_ERR_INIT;
 
-	/* what the keeper still said comes first: it may be that nothing is held any more */
-	wd_hold_client_run(&s.client);
+	/* what the keeper still said comes first: it may be that nothing is held any more. One that died before it
+	 * said anything may have mounts: then the agent has them, and waits for the next keeper */
+	hear();
+	is_clean = status == 0 || (status == -1 && held() == 0 && s.daemons[KEEPER].is_heard);
 	close_ready(d);
 	if (d->pidfd >= 0)
 		close(d->pidfd);
@@ -402,7 +415,7 @@ static void wait_for_events(void)
 	if (poll(fds, (nfds_t)n, timeout_ms()) < 0)
 		return;
 	if (fds[2].revents)
-		wd_hold_client_run(&s.client);
+		hear();
 	for (int i = 0; i < DAEMONS; i++) {
 		if (fds[4 + 2 * i].revents)
 			on_ready(&s.daemons[i]);
