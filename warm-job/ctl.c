@@ -102,7 +102,10 @@ static const struct ctl_command commands[] = {
 		"A Slurm prolog (warm-job/slurm/prolog is a whole one):\n"
 		"  warpdrive-ctl warm --timeout 10m \"$WARPDRIVE_WARMUP_PATH\" || true\n",
 		ctl_warm, NULL},
-	{"status", "[-o json]", "show mounts, datasets and the cache",
+	{"status", "[-o json] [PATH]", "show mounts, datasets and the cache",
+		"With PATH only the mount that it lies in, as a pod may ask that sees nothing but its\n"
+		"volume.\n"
+		"\n"
 		"  -o json            everything the agent and the keeper say, as one JSON object\n"
 		"  --run-dir DIR      where the daemons' sockets are (WARPDRIVE_RUN_DIR, /run/warpdrive)\n"
 		"\n"

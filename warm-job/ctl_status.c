@@ -13,8 +13,10 @@
 
 #include "common/cleanup.h"
 #include "common/config.h"
+#include "common/control.pb-c.h"
 #include "common/proto.h"
 #include "warm-job/ctl.h"
+#include "warm-job/ctl_control.h"
 #include "warm-job/ctl_table.h"
 
 static const char *text_of(const json_t *object, const char *key)
@@ -281,6 +283,46 @@ static bool is_absent(int status)
 	return status == -ENOENT || status == -ECONNREFUSED;
 }
 
+static void show(const json_t *agent, const json_t *keeper, bool as_json)
+{
+	json_t *merged = ctl_status_merge(agent, keeper);
+
+	if (as_json) {
+		json_dumpf(merged, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
+		ctl_status_print(merged, stdout);
+	}
+	json_decref(merged);
+}
+
+/* What the agent says of the mount that path lies in, through its control file: all that a pod may know. */
+static enum ctl_exit report_mount(const char *path, bool as_json)
+{
+	Warpdrive__V1__GetStatusRequest request = WARPDRIVE__V1__GET_STATUS_REQUEST__INIT;
+	struct ctl_control *control = NULL;
+	struct wd_err err = WD_ERR_INIT;
+	ProtobufCMessage *reply = NULL;
+	json_t *status = NULL;
+	int r = ctl_control_open_mount(path, &control, &err);
+
+	if (r == 0)
+		r = ctl_control_call(control, "GetStatus", &request.base, &warpdrive__v1__get_status_response__descriptor,
+			&reply, &err);
+	if (r == 0) {
+		status = json_loads(((Warpdrive__V1__GetStatusResponse *)reply)->json, 0, NULL);
+		r = status ? 0 : wd_err_set(&err, EPROTO, "the agent's answer is not JSON");
+		protobuf_c_message_free_unpacked(reply, NULL);
+	}
+	if (r == 0)
+		show(status, NULL, as_json);
+	else
+		ctl_error("status '%s': %s", path, err.msg);
+	json_decref(status);
+	ctl_control_free(control);
+	return r == 0 ? CTL_DONE : CTL_FAILED;
+}
+
 static enum ctl_exit report(const char *run_dir, bool as_json)
 {
 	struct wd_err agent_err = WD_ERR_INIT, keeper_err = WD_ERR_INIT;
@@ -301,17 +343,8 @@ static enum ctl_exit report(const char *run_dir, bool as_json)
 		ctl_error("status: agent: %s", agent_err.msg);
 	if (!keeper)
 		ctl_error("status: keeper: %s", keeper_err.msg);
-	if (agent || keeper) {
-		json_t *merged = ctl_status_merge(agent, keeper);
-
-		if (as_json) {
-			json_dumpf(merged, stdout, JSON_INDENT(2));
-			putchar('\n');
-		} else {
-			ctl_status_print(merged, stdout);
-		}
-		json_decref(merged);
-	}
+	if (agent || keeper)
+		show(agent, keeper, as_json);
 	json_decref(agent);
 	json_decref(keeper);
 	return code;
@@ -348,7 +381,9 @@ enum ctl_exit ctl_status(const struct ctl_command *self, int argc, char **argv)
 			return ctl_usage(self, "unknown option '%s'", argv[optind - 1]);
 		}
 	}
-	if (optind != argc)
-		return ctl_usage(self, "takes no arguments, '%s' was given", argv[optind]);
+	if (optind + 1 < argc)
+		return ctl_usage(self, "takes one PATH, '%s' is another", argv[optind + 1]);
+	if (optind < argc)
+		return report_mount(argv[optind], as_json);
 	return report(ctl_run_dir(run_dir), as_json);
 }
