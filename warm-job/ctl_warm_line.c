@@ -204,16 +204,17 @@ static const char *const states[] = {
 static void format_have(const struct warm_sum *sum, char *out, size_t cap)
 {
 	const char *of = sum->is_listed ? " of " : " of at least ";
+	const char *files = sum->files == 1 ? "file" : "files";
 	char size[64];
 
 	if (sum->is_listed && sum->files_done == sum->files && sum->bytes_present == sum->bytes) {
-		snprintf(out, cap, "%llu files, %s", (unsigned long long)sum->files,
+		snprintf(out, cap, "%llu %s, %s", (unsigned long long)sum->files, files,
 			wd_format_size(sum->bytes, size, sizeof(size)));
 		return;
 	}
 	format_share(sum->bytes_present, sum->bytes, of, "", size, sizeof(size));
-	snprintf(out, cap, "%llu%s%llu files, %s", (unsigned long long)sum->files_done, of,
-		(unsigned long long)sum->files, size);
+	snprintf(out, cap, "%llu%s%llu %s, %s", (unsigned long long)sum->files_done, of,
+		(unsigned long long)sum->files, files, size);
 }
 
 void warm_result(const struct warm_sum *sum, enum warm_end end, int64_t elapsed_ms, char *out, size_t cap)
