@@ -119,7 +119,7 @@ static void progress_free(Progress *p)
 /* Waits by the API's own means until the task is over. */
 static Progress *await_end(struct rig_mount *m, uint64_t id)
 {
-	Progress *p;
+	Progress *p = NULL;
 
 	assert_int_equal(look(m, id, 0, &p), 0);
 	while (p->state == WARPDRIVE__V1__WARM_STATE__WARM_RUNNING) {
@@ -177,7 +177,7 @@ static void only_what_is_wanted_is_fetched(void **state)
 	char *paths[] = {"even", "odd/f01.bin"}, *includes[] = {"*.bin"}, *excludes[] = {"even/f1*"};
 	Request request = WARPDRIVE__V1__WARM_REQUEST__INIT;
 	uint64_t before = origin_bytes(), size = 0;
-	Progress *p;
+	Progress *p = NULL;
 
 	for (uint64_t i = 2; i < FILES; i += 2)
 		if (i % 4 && i / 10 != 1)
@@ -205,7 +205,7 @@ static void all_of_it_and_nothing_twice(void **state)
 {
 	Request request = WARPDRIVE__V1__WARM_REQUEST__INIT;
 	uint64_t before = origin_bytes(), there, node = 0, size;
-	Progress *p;
+	Progress *p = NULL;
 
 	request.max_file_size = MIB;
 	p = warm(NULL, &request);
@@ -258,7 +258,7 @@ static void a_mounts_server_sees_its_own_tasks_only(void **state)
 	Warpdrive__V1__GetStatusResponse *status;
 	Warpdrive__V1__ListWarmResponse *tasks;
 	struct rig_mount other;
-	Progress *p;
+	Progress *p = NULL;
 	uint64_t id;
 
 	rig_mount(&rig, &other, next_mount++, "other", "");
@@ -288,7 +288,7 @@ static void bad_requests_are_refused_by_name(void **state)
 {
 	char *paths[] = {"even/../../etc"}, *missing[] = {"nothing/here"};
 	Request request = WARPDRIVE__V1__WARM_REQUEST__INIT;
-	Progress *p;
+	Progress *p = NULL;
 
 	request.target = (char *)(uintptr_t)"/somewhere/else";
 	assert_int_equal(call(NULL, "StartWarm", &request.base), -ENOENT);
@@ -309,7 +309,7 @@ static void a_bandwidth_is_kept_to(void **state)
 {
 	char *paths[] = {"new"};
 	Request request = WARPDRIVE__V1__WARM_REQUEST__INIT;
-	Progress *p;
+	Progress *p = NULL;
 
 	rig_file(&rig, "set/new", 20 * MIB);
 	request.paths = paths;
@@ -345,7 +345,7 @@ static void what_is_damaged_is_found_and_fetched_anew(void **state)
 	char *paths[] = {"large"};
 	Request request = WARPDRIVE__V1__WARM_REQUEST__INIT;
 	uint64_t before;
-	Progress *p;
+	Progress *p = NULL;
 
 	request.paths = paths;
 	request.n_paths = 1;
@@ -368,7 +368,7 @@ static void a_cancelled_task_is_gone_on_with(void **state)
 	char *paths[] = {"huge"};
 	Request request = WARPDRIVE__V1__WARM_REQUEST__INIT;
 	uint64_t before, first, id, again;
-	Progress *p;
+	Progress *p = NULL;
 
 	rig_file(&rig, "set/huge", 24 * MIB);
 	before = origin_bytes();
@@ -401,7 +401,7 @@ static void a_task_ends_with_its_mount(void **state)
 {
 	char *paths[] = {"slow"};
 	Request request = WARPDRIVE__V1__WARM_REQUEST__INIT;
-	Progress *p;
+	Progress *p = NULL;
 	uint64_t id;
 
 	rig_file(&rig, "set/slow", 20 * MIB);
@@ -419,7 +419,7 @@ static void a_full_cache_ends_it(void **state)
 	char *paths[] = {"vast"};
 	Request request = WARPDRIVE__V1__WARM_REQUEST__INIT;
 	uint64_t before = exposed("warpdrive_agent_uncached_bytes_total");
-	Progress *p;
+	Progress *p = NULL;
 
 	rig_file(&rig, "set/vast", 80 * MIB); /* the cache has 64 */
 	request.paths = paths;
@@ -446,7 +446,7 @@ static void files_that_fail_are_named_and_the_rest_is_warm(void **state)
 	struct http_origin *server = http_origin_start();
 	char description[200];
 	struct rig_mount web;
-	Progress *p;
+	Progress *p = NULL;
 
 	http_origin_put(server, "/d/", listing, sizeof(listing) - 1, NULL, "application/json");
 	http_origin_put(server, "/d/a", "aaaaa", 5, "\"a\"", NULL);
