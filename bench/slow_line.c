@@ -4,7 +4,7 @@
  *
  *	bench-slow-line get URL SIZE COUNT LEN SEED	ranged GETs at random aligned offsets, one after the other,
  *							over one connection
- *	bench-slow-line read FILE COUNT LEN SEED	the same by pread
+ *	bench-slow-line read FILE COUNT LEN SEED [SIZE]	the same by pread, in the first SIZE bytes
  *	bench-slow-line stream FILE...			reads each file in sequence, a thread each, until it is told to end
  *
  * get and read print "median p99" in ms. stream prints "MB/s" when it gets SIGTERM.
@@ -73,7 +73,7 @@ static void get(const char *url, uint64_t size, size_t count, uint64_t len, uint
 	free(ms);
 }
 
-static void read_some(const char *path, size_t count, uint64_t len, uint64_t seed)
+static void read_some(const char *path, size_t count, uint64_t len, uint64_t seed, uint64_t size)
 {
 	double *ms = calloc(count, sizeof(*ms));
 	char *buffer = malloc(len);
@@ -82,8 +82,10 @@ static void read_some(const char *path, size_t count, uint64_t len, uint64_t see
 
 	if (!ms || !buffer || fd < 0 || fstat(fd, &st) < 0)
 		DIE("cannot read '%s'", path);
+	if (size == 0)
+		size = (uint64_t)st.st_size;
 	for (size_t i = 0; i < count; i++) {
-		uint64_t at = place(seed, i, (uint64_t)st.st_size / len) * len;
+		uint64_t at = place(seed, i, size / len) * len;
 		double start = seconds_now();
 
 		if (pread(fd, buffer, len, (off_t)at) != (ssize_t)len)
@@ -140,9 +142,9 @@ int main(int argc, char **argv)
 	if (argc == 7 && strcmp(argv[1], "get") == 0)
 		get(argv[2], strtoull(argv[3], NULL, 10), strtoul(argv[4], NULL, 10), strtoull(argv[5], NULL, 10),
 			strtoull(argv[6], NULL, 10));
-	else if (argc == 6 && strcmp(argv[1], "read") == 0)
+	else if ((argc == 6 || argc == 7) && strcmp(argv[1], "read") == 0)
 		read_some(argv[2], strtoul(argv[3], NULL, 10), strtoull(argv[4], NULL, 10),
-			strtoull(argv[5], NULL, 10));
+			strtoull(argv[5], NULL, 10), argc == 7 ? strtoull(argv[6], NULL, 10) : 0);
 	else if (argc > 2 && argc <= STREAMS_MAX + 2 && strcmp(argv[1], "stream") == 0)
 		stream(argv + 2, argc - 2);
 	else
