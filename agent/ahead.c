@@ -233,6 +233,8 @@ static void open_known_locked(struct dir *d, uint32_t place, uint64_t size, uint
 	count_found(touch.found);
 	if (touch.was_asked)
 		use_locked(d, place, size);
+	else
+		d->seen[d->nseen++ % SEEN] = d->nodes[place];
 	d->is_wanting = touch.is_wanting;
 	if (d->nskip > 0 && --d->nskip == 0)
 		d->nhere = HERE_MAX / 2; /* half a chance */
@@ -254,6 +256,7 @@ static void open_first_locked(struct dir *d, const struct node *node)
 		d->is_numbered = false;
 	snprintf(d->name, sizeof(d->name), "%.*s", TREE_NAME_MAX, name);
 	d->first[d->opens++] = node->node;
+	d->seen[d->nseen++ % SEEN] = node->node;
 	if (d->opens == FIRST_OPENS)
 		d->state = DIR_BUILDING;
 }

@@ -8,7 +8,9 @@
  * metadata, on a worker; where it was never listed and the names that were opened differ by a number alone, it is
  * listed first. What is to be fetched is bound as an open would bind it and wished for (agent/fetch.h) in the class
  * below the streams: such a file is whole when it is opened, and goes by passthrough. What is in the cache costs
- * nothing; a directory in which all is, is left alone for a while.
+ * nothing; a directory in which all is, is left alone for a while. A file above `small-object-size` is fetched only
+ * where the files that were opened before it, and not fetched ahead, were read by half at least, and if it takes no more
+ * than a quarter of the cache: files that are opened in order may be read at random.
  *
  * Bounds: AHEAD_DIRS directories and AHEAD_FILES names are known, the least recently used are forgotten;
  * AHEAD_FLIGHT files are under way; of one directory `directory-window` bytes that nobody opened yet, at most an

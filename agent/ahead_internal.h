@@ -12,6 +12,7 @@
 #define WORKERS 4
 #define JOBS (4 * AHEAD_DIRS) /* those of forgotten directories end soon */
 #define FIRST_OPENS 2	      /* so many before a directory is looked at */
+#define SEEN 16
 #define HERE_MAX 32	      /* asked in a row for what is in the cache: that will go on */
 
 enum dir_state { DIR_NEW, DIR_BUILDING, DIR_READY, DIR_HOPELESS };
@@ -36,6 +37,8 @@ struct dir {
 	uint32_t nfiles, *by_node;    /* places in the order of their nodes */
 	uint64_t *nodes;	      /* by place */
 	unsigned nunknown, nhere, nskip;
+	uint64_t seen[SEEN]; /* nodes that were opened and had not been asked for, a ring */
+	unsigned nseen;
 	struct wanted *wanted;
 	unsigned nwanted;
 	uint64_t done_files, done_bytes; /* fetched, not opened yet */

@@ -72,7 +72,55 @@ static void landed(void *arg, int status)
 	wanted_unref(w);
 }
 
-/* Asks for a file. 0, also where it was there already (*ret_is_here). */
+/* Half of the object is in the cache. */
+static bool is_half_here(struct dir *d, uint64_t node)
+{
+	struct wd_err err = WD_ERR_INIT;
+	struct object_id id;
+	struct node info;
+	uint64_t present = 0;
+
+	if (tree_bind(d->dataset, node, false, &info, &err) < 0)
+		return false;
+	tree_object_id(d->dataset, &info, &id);
+	store_peek(d->ahead->agent->store, &id, info.version.size, &present);
+	return present >= info.version.size / 2;
+}
+
+/*
+ * Whether files of this directory are read whole. Those that were opened first and had not been fetched before show it:
+ * the older half of them, since who reads the others may have just begun.
+ */
+static bool are_read_whole(struct dir *d)
+{
+	uint64_t seen[SEEN];
+	unsigned n, half, first, nwhole = 0;
+
+	wd_lock(&d->ahead->lock);
+	n = d->nseen < SEEN ? d->nseen : SEEN;
+	first = d->nseen - n;
+	for (unsigned i = 0; i < n; i++)
+		seen[i] = d->seen[(first + i) % SEEN];
+	wd_unlock(&d->ahead->lock);
+	half = (n + 1) / 2;
+	for (unsigned i = 0; i < half; i++)
+		nwhole += is_half_here(d, seen[i]);
+	return half > 0 && nwhole * 2 >= half;
+}
+
+/* A large file is worth it only where such files are read whole. */
+static bool is_worth_it(struct dir *d, uint64_t size)
+{
+	const struct agent *a = d->ahead->agent;
+	struct store_stats store;
+
+	if (size <= (uint64_t)a->settings->small_object_size)
+		return true;
+	store_get_stats(a->store, &store);
+	return size <= store.limit_bytes / 4 && are_read_whole(d);
+}
+
+/* Asks for a file. -EBUSY: it is better not to, for now. 0, also where it was there already (*ret_is_here). */
 static int fetch_file(struct dir *d, uint32_t place, uint64_t node, bool *ret_is_here)
 {
 	struct ahead *h = d->ahead;
@@ -89,6 +137,8 @@ static int fetch_file(struct dir *d, uint32_t place, uint64_t node, bool *ret_is
 
 	if (rc < 0)
 		return rc;
+	if (!is_worth_it(d, info.version.size))
+		return -EBUSY;
 	tree_object_id(d->dataset, &info, &id);
 	rc = store_get(a->store, &id, info.version.size, &object, &err);
 	if (rc < 0)
@@ -155,7 +205,9 @@ static void note_locked(struct dir *d, uint32_t place, int rc, bool is_here)
 		runs_forget(d->runs, place);
 	if (is_here && ++d->nhere >= HERE_MAX)
 		d->nskip = HERE_PAUSE;
-	if (rc < 0 && rc != -ESTALE && rc != -ENOENT)
+	if (rc == -EBUSY)
+		d->nskip = 1; /* until the next open */
+	else if (rc < 0 && rc != -ESTALE && rc != -ENOENT)
 		d->paused_until_ns = wd_now_ns() + PAUSE_NS;
 }
 

@@ -70,6 +70,20 @@ static int open_one(struct rig_mount *m, unsigned i)
 	return mode;
 }
 
+/* Has the agent fetch the first len bytes, as a reader does. */
+static void read_some(struct rig_mount *m, unsigned i, uint32_t len)
+{
+	uint64_t node = look_up(m, i), size = 0, position = 0;
+
+	assert_true(rig_open(m, &msg, node, 0, &size) > 0);
+	wd_msg_close_fds(&msg);
+	assert_true(rig_ensure(m, &msg, node, 0, len, 0, &position) >= 0);
+	wd_msg_close_fds(&msg);
+	wd_msg_start(&msg, WD_MSG_RELEASE, 0);
+	wd_put_u64(&msg, node);
+	wd_msg_send(m->sock, &msg, 0);
+}
+
 /* Until the i-th file is whole, though nobody has opened it. */
 static void wait_until_cached(struct rig_mount *m, unsigned i)
 {
@@ -105,7 +119,10 @@ static void the_next_shard_is_whole_when_it_is_opened(void **state)
 	mount_files(&m, "shards", 8, 3 * MIB, "");
 	for (unsigned i = 0; i < 8; i++) {
 		/* the first two, which nobody expected, are streamed */
-		assert_int_equal(open_one(&m, i), i < 2 ? WD_OPEN_CACHED : WD_OPEN_PASSTHROUGH);
+		if (i < 2)
+			read_some(&m, i, 2 * MIB);
+		else
+			assert_int_equal(open_one(&m, i), WD_OPEN_PASSTHROUGH);
 		if (i >= 1 && i < 7)
 			wait_until_cached(&m, i + 1);
 	}
@@ -172,6 +189,20 @@ static void options_and_other_orders_fetch_nothing(void **state)
 	rig_launch(&rig);
 }
 
+static void large_files_that_are_read_here_and_there_are_not_fetched(void **state)
+{
+	uint64_t files = count(METRIC_AHEAD_FILES_ISSUED);
+	struct rig_mount m;
+
+	mount_files(&m, "parts", 16, 3 * MIB, "");
+	for (unsigned i = 0; i < 16; i++)
+		read_some(&m, i, 256 * KIB);
+	rig_halt(&rig); /* whatever was under way has landed */
+	assert_int_equal(count(METRIC_AHEAD_FILES_ISSUED), files);
+	rig_launch(&rig);
+	rig_drop_mount(&m);
+}
+
 static void a_file_that_has_gone_is_passed_over(void **state)
 {
 	uint64_t files = count(METRIC_AHEAD_FILES_ISSUED);
@@ -179,8 +210,8 @@ static void a_file_that_has_gone_is_passed_over(void **state)
 	char path[300];
 
 	mount_files(&m, "gone", 12, 2 * MIB, "");
-	open_one(&m, 0); /* the directory is listed for the second and third */
-	open_one(&m, 1);
+	read_some(&m, 0, MIB); /* the directory is listed for the second */
+	read_some(&m, 1, MIB);
 	snprintf(path, sizeof(path), "%s/data/gone/f-0003", rig.dir);
 	assert_int_equal(unlink(path), 0);
 	for (unsigned i = 2; i < 12; i++) {
@@ -200,6 +231,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(small_files_cost_one_get_each, start, stop),
 		cmocka_unit_test_setup_teardown(what_is_not_opened_is_unused_when_the_mount_ends, start, stop),
 		cmocka_unit_test_setup_teardown(options_and_other_orders_fetch_nothing, start, stop),
+		cmocka_unit_test_setup_teardown(
+			large_files_that_are_read_here_and_there_are_not_fetched, start, stop),
 		cmocka_unit_test_setup_teardown(a_file_that_has_gone_is_passed_over, start, stop),
 	};
 
