@@ -348,8 +348,9 @@ static bool touch_locked(struct fetch *f, const struct stream_read *r, uint64_t 
 
 	metric_add(METRIC_PREFETCH_USED, pass_locked(f, touch.from, touch.to));
 	if (touch.found != STREAM_NEW)
-		metric_inc(touch.found == STREAM_STRIDED ? METRIC_STREAMS_STRIDED
-							 : METRIC_STREAMS_SEQUENTIAL);
+		metric_inc(touch.found == STREAM_STRIDED     ? METRIC_STREAMS_STRIDED
+			   : touch.found == STREAM_TAIL_READ ? METRIC_STREAMS_TAIL
+							     : METRIC_STREAMS_SEQUENTIAL);
 	if (touch.is_random)
 		metric_inc(METRIC_STREAMS_RANDOM);
 	*ret_left = (struct run){0};

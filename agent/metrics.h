@@ -67,8 +67,9 @@
 	M(QUEUE_US_DEMAND, "warpdrive_queue_microseconds_total", "class=\"demand\"", "")           \
 	M(STREAMS_SEQUENTIAL, "warpdrive_read_streams_total", "pattern=\"sequential\"",            \
 		"Patterns found in reads: streams that were read on in sequence or by a fixed "     \
-		"stride, and single reads that belonged to none")                                  \
+		"stride, files that were read at the end first, and single reads that belonged to none")                                  \
 	M(STREAMS_STRIDED, "warpdrive_read_streams_total", "pattern=\"strided\"", "")              \
+	M(STREAMS_TAIL, "warpdrive_read_streams_total", "pattern=\"tail\"", "")                      \
 	M(STREAMS_RANDOM, "warpdrive_read_streams_total", "pattern=\"random\"", "")                \
 	M(STALE_OBJECTS, "warpdrive_agent_stale_objects_total", "",                                \
 		"Objects found changed at the origin while in use")                                \

@@ -14,7 +14,47 @@
 #define HINT_GAP (1024 * 1024)	/* between reads that are told where bytes are present */
 #define STRIDES_SKIPPED 8	/* strides that one read may go on by, once the stride is known */
 #define SHORT_RUNS 4		/* that many in a row are a habit */
+#define OTHERS 16		/* reads of others, then another stream begins: a run that was not carried on has ended */
 #define LONG_RUN (16ULL * 1024 * 1024)
+
+/* ---- the tail ---- */
+
+/* Nothing was read yet but the end of an object that is more than its end. */
+static bool is_of_tail(const struct streams *ss, const struct stream_read *r, uint64_t size)
+{
+	bool is_near = r->offset + r->len + STREAM_TAIL_GAP >= size;
+
+	if (size <= 4 * STREAM_TAIL || r->offset < size - STREAM_TAIL || (ss->clock == 0 && !is_near))
+		return false;
+	for (int i = 0; i < STREAMS; i++)
+		if (ss->s[i].is_live)
+			return false;
+	return true;
+}
+
+/* The first one wants a block from the end on, in whole blocks: one, or two where the last is short. */
+static struct stream_touch read_tail(struct streams *ss, const struct stream_read *r, uint64_t size)
+{
+	struct stream_touch touch = {.from = r->offset, .to = r->offset + r->len};
+	uint64_t from = (size - WD_BLOCK_SIZE) / WD_BLOCK_SIZE * WD_BLOCK_SIZE;
+
+	if (ss->clock++ > 0)
+		return touch;
+	touch.found = STREAM_TAIL_READ;
+	touch.is_wanting = r->offset >= from + WD_BLOCK_SIZE || r->offset + r->len <= size - (size - 1) % WD_BLOCK_SIZE;
+	ss->tail = touch.is_wanting ? from : 0;
+	return touch;
+}
+
+static bool next_of_tail(struct streams *ss, uint64_t size, uint64_t *ret_offset, uint64_t *ret_len)
+{
+	if (!ss->tail)
+		return false;
+	*ret_offset = ss->tail;
+	*ret_len = size - ss->tail;
+	ss->tail = 0;
+	return true;
+}
 
 /* ---- which stream ---- */
 
@@ -64,12 +104,13 @@ static struct stream *find(struct streams *ss, const struct stream_read *r)
 
 /* ---- how it goes on ---- */
 
-static void note_run(struct streams *ss, const struct stream *s)
+static void note_run(struct streams *ss, struct stream *s)
 {
 	uint64_t len = s->next - s->first;
 
-	if (s->pattern != STREAM_SEQUENTIAL)
+	if (s->pattern != STREAM_SEQUENTIAL || s->is_noted)
 		return;
+	s->is_noted = true;
 	if (len >= LONG_RUN) {
 		ss->nshort = 0;
 		ss->short_run = 0;
@@ -116,6 +157,9 @@ static struct stream_touch begin(struct streams *ss, const struct stream_read *r
 	touch.is_random = s->is_live && s->streak == 0;
 	if (s->is_live)
 		note_run(ss, s);
+	for (int i = 0; i < STREAMS; i++)
+		if (ss->s[i].is_live && ss->clock - ss->s[i].used > OTHERS)
+			note_run(ss, &ss->s[i]);
 	if (!asked_ahead(s, &touch.left_from, &touch.left_to))
 		touch.left_from = touch.left_to = 0;
 	if (touch.left_to > size)
@@ -150,7 +194,8 @@ static void go_on_in_sequence(struct streams *ss, struct stream *s, const struct
 	s->last = r->offset;
 	s->next = r->offset + r->len;
 	s->streak++;
-	if (s->streak < CONFIRMING)
+	s->is_noted = false;
+	if (s->streak < CONFIRMING || s->next - s->first < WD_BLOCK_SIZE) /* a header is no stream */
 		return;
 	if (s->pattern == STREAM_NEW)
 		s->pattern = touch->found = STREAM_SEQUENTIAL;
@@ -236,6 +281,8 @@ struct stream_touch streams_touch(
 	struct stream_touch touch = {.from = r->offset, .to = r->offset + r->len};
 	int64_t n;
 
+	if (!s && is_of_tail(ss, r, size))
+		return read_tail(ss, r, size);
 	if (!s)
 		return begin(ss, r, size);
 	s->used = ++ss->clock;
@@ -287,6 +334,8 @@ static bool next_by_strides(struct stream *s, uint64_t size, uint64_t max_len, u
 bool streams_next(struct streams *ss, uint64_t size, uint64_t max_len, uint64_t *ret_offset,
 	uint64_t *ret_len)
 {
+	if (next_of_tail(ss, size, ret_offset, ret_len))
+		return true;
 	for (int i = 0; i < STREAMS; i++) {
 		struct stream *s = &ss->s[i];
 

@@ -12,17 +12,27 @@
  * that carries it on, as long as it is no larger than twice what the stream has read so far: where
  * a reader takes short pieces here and there, little is fetched behind each. An object whose streams
  * keep ending after short runs gets nothing ahead until one outlives them.
+ *
+ * Formats are told by what is read first, not by their names. Where the first read of an object is of its end (the
+ * footer of parquet, the directory of zip), the last block is asked for, with the one before it where the last is
+ * short; such a read begins no stream and is no end of a stride, so that the jumps that follow (column chunks, members)
+ * fetch what they touch. A header at the beginning (safetensors, npy) is in the first block: nothing is asked ahead of
+ * it before that block was read through. The headers of tar are jumps forward, or, where its members are smaller than a
+ * block, a sequence.
  */
 #include <stdbool.h>
 #include <stdint.h>
 
 #define STREAMS 8
+#define STREAM_TAIL (1024 * 1024)      /* a first read that begins within so much of the end ... */
+#define STREAM_TAIL_GAP (64 * 1024)    /* ... and ends within so much of it is of the tail */
 #define STREAM_SLACK (2 * 1024 * 1024) /* bytes a read may land before or behind the end */
 
 enum stream_pattern {
 	STREAM_NEW,	   /* too few reads to say */
 	STREAM_SEQUENTIAL,
-	STREAM_STRIDED
+	STREAM_STRIDED,
+	STREAM_TAIL_READ /* only in stream_touch */
 };
 
 struct stream {
@@ -38,6 +48,7 @@ struct stream {
 	unsigned ahead;	 /* strided: reads that were asked ahead */
 	uint64_t used;	 /* order of use */
 	bool is_live;
+	bool is_noted; /* among the runs that have ended */
 };
 
 struct streams {
@@ -45,6 +56,7 @@ struct streams {
 	uint64_t clock;
 	uint64_t short_run; /* about the longest of the runs that ended lately, bytes */
 	unsigned nshort;    /* how many of them in a row were short */
+	uint64_t tail;	    /* the tail is wanted from there on; 0: it is not */
 };
 
 struct stream_read {

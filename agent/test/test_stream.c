@@ -264,6 +264,127 @@ static void a_reader_at_the_very_end_wants_nothing(void **state)
 		assert_true(++n < 2);
 }
 
+/* ---- formats: what their readers read first, and then ---- */
+
+#define SHORT_END (SIZE + 3 * KIB) /* a last block of 3 KiB */
+
+static void a_first_read_of_the_end_brings_the_tail_and_no_stream(void **state)
+{
+	static const uint64_t lens[] = {8, 22, 4 * KIB, 64 * KIB};
+	uint64_t offset, len;
+
+	for (int i = 0; i < 4; i++) {
+		struct streams ss = {0};
+		struct stream_touch touch = streams_touch(
+			&ss, &(struct stream_read){SHORT_END - lens[i], lens[i], false}, SHORT_END, WINDOW);
+
+		assert_int_equal(touch.found, STREAM_TAIL_READ);
+		/* 4 KiB touch the block before by themselves */
+		assert_int_equal(touch.is_wanting, i < 2);
+		assert_int_equal(streams_next(&ss, SHORT_END, GET, &offset, &len), i < 2);
+		if (i < 2)
+			assert_int_equal(offset, SIZE - WD_BLOCK_SIZE);
+		assert_false(streams_next(&ss, SHORT_END, GET, &offset, &len));
+	}
+	/* one whole block is all of the tail */
+	struct streams ss = {0};
+
+	assert_false(streams_touch(&ss, &(struct stream_read){SIZE - 8, 8, false}, SIZE, WINDOW).is_wanting);
+	assert_int_equal(drain(&ss, NULL), 0);
+}
+
+static void parquet_costs_its_footer_and_the_columns_that_are_read(void **state)
+{
+	struct trace t;
+	uint64_t wanted = 0;
+
+	trace_start(&t, SHORT_END);
+	trace_read(&t, SHORT_END - 8, 8);
+	trace_read(&t, SHORT_END - 400 * KIB, 400 * KIB - 8); /* the footer */
+	for (uint64_t group = 0; group < 32; group++) {
+		/* two of the columns of each row group, 1.5 MiB and 700 KiB, by requests of 128 KiB */
+		uint64_t at = group * 32 * MIB + 4 * MIB + group * 77 * KIB;
+
+		for (uint64_t n = 0; n < 12; n++)
+			trace_read(&t, at + n * 128 * KIB, 128 * KIB);
+		for (uint64_t n = 0; n < 6; n++)
+			trace_read(&t, at + 16 * MIB + n * 128 * KIB, 128 * KIB);
+		wanted += 18 * 128 * KIB + 2 * WD_BLOCK_SIZE;
+	}
+	assert_true(t.fetched <= (wanted + 3 * WD_BLOCK_SIZE) * 5 / 4);
+	accuracy(&t);
+}
+
+static void members_of_a_zip_cost_the_blocks_that_they_touch(void **state)
+{
+	struct trace t;
+
+	trace_start(&t, SHORT_END);
+	trace_read(&t, SHORT_END - 22, 22);
+	trace_read(&t, SHORT_END - 64 * KIB, 64 * KIB);
+	trace_read(&t, SHORT_END - 900 * KIB, 128 * KIB); /* the directory */
+	for (int i = 0; i < 1000; i++) {
+		uint64_t at = dice() % (SIZE - 10 * MIB);
+
+		trace_read(&t, at, 4 * KIB); /* the local header, and the member */
+		trace_read(&t, at + 4 * KIB, 96 * KIB);
+	}
+	assert_true(t.ahead <= t.fetched / 50 + 2 * WD_BLOCK_SIZE);
+	accuracy(&t);
+}
+
+static void a_header_at_the_beginning_asks_for_nothing_behind_it(void **state)
+{
+	static const uint64_t header[] = {128, 8 * KIB, 100 * KIB, 200 * KIB};
+
+	for (int i = 0; i < 4; i++) {
+		struct trace t;
+
+		trace_start(&t, SIZE);
+		trace_read(&t, 0, 16 * KIB); /* the length, as the kernel reads it */
+		if (header[i] > 16 * KIB)
+			trace_read(&t, 16 * KIB, header[i] - 16 * KIB);
+		assert_int_equal(t.fetched, WD_BLOCK_SIZE);
+		for (int n = 0; n < 200; n++) /* tensors anywhere */
+			trace_read(&t, dice() % (SIZE / WD_BLOCK_SIZE) * WD_BLOCK_SIZE, WD_BLOCK_SIZE);
+		assert_true(t.ahead <= 4 * WD_BLOCK_SIZE);
+		accuracy(&t);
+	}
+}
+
+static void headers_of_large_members_of_a_tar_cost_a_block_each(void **state)
+{
+	struct trace t;
+	uint64_t at = 0;
+	int n = 0;
+
+	trace_start(&t, SIZE);
+	for (; at < SIZE - 20 * MIB; n++) {
+		trace_read(&t, at, 4 * KIB);
+		at += 3 * MIB + dice() % (8 * MIB) / 512 * 512;
+	}
+	assert_true(t.fetched <= (uint64_t)n * 2 * WD_BLOCK_SIZE);
+	assert_true(t.ahead <= t.fetched / 20);
+	accuracy(&t);
+}
+
+static void a_tar_that_is_read_through_is_a_sequence(void **state)
+{
+	struct trace t;
+
+	trace_start(&t, SIZE);
+	for (uint64_t at = 0; at < SIZE;) {
+		uint64_t member = (dice() % (400 * KIB) + 511) / 512 * 512, end = at + 512 + member;
+
+		if (end > SIZE)
+			end = SIZE;
+		for (; at < end; at += 128 * KIB < end - at ? 128 * KIB : end - at)
+			trace_read(&t, at, 128 * KIB < end - at ? 128 * KIB : end - at);
+	}
+	assert_true(t.ahead >= t.fetched * 9 / 10);
+	assert_true(accuracy(&t) >= 0.99);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -279,6 +400,12 @@ int main(void)
 		cmocka_unit_test(eight_interleaved_streams_are_told_apart),
 		cmocka_unit_test(a_short_step_back_keeps_the_stream),
 		cmocka_unit_test(the_end_of_the_object_ends_the_window),
+		cmocka_unit_test(a_first_read_of_the_end_brings_the_tail_and_no_stream),
+		cmocka_unit_test(parquet_costs_its_footer_and_the_columns_that_are_read),
+		cmocka_unit_test(members_of_a_zip_cost_the_blocks_that_they_touch),
+		cmocka_unit_test(a_header_at_the_beginning_asks_for_nothing_behind_it),
+		cmocka_unit_test(headers_of_large_members_of_a_tar_cost_a_block_each),
+		cmocka_unit_test(a_tar_that_is_read_through_is_a_sequence),
 		cmocka_unit_test(a_reader_at_the_very_end_wants_nothing),
 	};
 
