@@ -3,11 +3,12 @@
  * The two sides of the cold benchmark, one turn per call; bench/cold-read runs them in rounds.
  *
  *	bench-cold-read get --connections N --range BYTES --size BYTES [--out DIR] URL...
- *	bench-cold-read read FILE...
+ *	bench-cold-read read [--in-turn] FILE...
  *
  * get: what a tuned client can do: ranged GETs of all URLs (each --size bytes) from one queue over
  *N connections, one libcurl multi with 512 KiB buffers, written to preallocated files in DIR, or
- *thrown away. read: one thread per file, 1 MiB reads. Both print "MB/s CPU-seconds" of their own.
+ *thrown away. read: one thread per file, or one that reads them in turn; 1 MiB reads. Both print "MB/s
+ *CPU-seconds" of their own.
  */
 #include <curl/curl.h>
 #include <errno.h>
@@ -216,19 +217,27 @@ static void *read_whole(void *arg)
 	return total;
 }
 
-static int read_files(int argc, char **argv)
+/* One after the other, by this thread; the sum of their bytes. */
+static uint64_t read_in_turn(int n, char **paths)
+{
+	uint64_t total = 0;
+
+	for (int i = 0; i < n; i++) {
+		uint64_t *bytes = read_whole(paths[i]);
+
+		total += *bytes;
+		free(bytes);
+	}
+	return total;
+}
+
+static uint64_t read_at_once(int n, char **paths)
 {
 	pthread_t threads[FILES_MAX];
 	uint64_t total = 0;
-	int n = argc - 1;
-
-	if (n < 1 || n > FILES_MAX)
-		DIE("read: bad arguments");
-
-	double cpu = cpu_seconds(), start = seconds_now();
 
 	for (int i = 0; i < n; i++) {
-		if (pthread_create(&threads[i], NULL, read_whole, argv[i + 1]))
+		if (pthread_create(&threads[i], NULL, read_whole, paths[i]))
 			DIE("no thread");
 	}
 	for (int i = 0; i < n; i++) {
@@ -238,6 +247,22 @@ static int read_files(int argc, char **argv)
 		total += *(uint64_t *)bytes;
 		free(bytes);
 	}
+	return total;
+}
+
+static int read_files(int argc, char **argv)
+{
+	bool is_in_turn = argc > 1 && !strcmp(argv[1], "--in-turn");
+	char **paths = argv + 1 + is_in_turn;
+	uint64_t total;
+	int n = argc - 1 - is_in_turn;
+
+	if (n < 1 || n > FILES_MAX)
+		DIE("read: bad arguments");
+
+	double cpu = cpu_seconds(), start = seconds_now();
+
+	total = is_in_turn ? read_in_turn(n, paths) : read_at_once(n, paths);
 	printf("%.1f %.3f\n", (double)total / (seconds_now() - start) / 1e6, cpu_seconds() - cpu);
 	return 0;
 }
