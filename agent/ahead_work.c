@@ -197,13 +197,15 @@ static bool next_locked(struct dir *d, uint32_t *ret_place, uint64_t *ret_node)
 
 static void note_locked(struct dir *d, uint32_t place, int rc, bool is_here)
 {
+	bool was_late = false; /* its reader was faster */
+
 	if (rc == 0 && !is_here) {
 		d->nhere = 0;
 		return;
 	}
 	if (d->state == DIR_READY && place < d->nfiles)
-		runs_forget(d->runs, place);
-	if (is_here && ++d->nhere >= HERE_MAX)
+		was_late = !runs_forget(d->runs, place);
+	if (is_here && !was_late && ++d->nhere >= HERE_MAX)
 		d->nskip = HERE_PAUSE;
 	if (rc == -EBUSY)
 		d->nskip = 1; /* until the next open */

@@ -203,10 +203,12 @@ static bool is_trusted(const struct runs *r)
 	return r->misses < WRONG_MIN || r->hits >= r->misses;
 }
 
-void runs_forget(struct runs *r, uint32_t place)
+bool runs_forget(struct runs *r, uint32_t place)
 {
-	if (is_asked(r, place))
-		clear_asked(r, place);
+	if (!is_asked(r, place))
+		return false;
+	clear_asked(r, place);
+	return true;
 }
 
 /* ---- ranks ---- */

@@ -65,8 +65,9 @@ bool runs_next(struct runs *r, uint32_t *ret_place);
 /* The next file that was asked for and is not wanted any more; to be called until it says false, after every
  * runs_open(). */
 bool runs_withdrawn(struct runs *r, uint32_t *ret_place);
-/* A file that was asked for is here already, or cannot be had: that it was asked for tells nothing. */
-void runs_forget(struct runs *r, uint32_t place);
+/* A file that was asked for is here already, or cannot be had: that it was asked for tells nothing. False: it was
+ * opened meanwhile. */
+bool runs_forget(struct runs *r, uint32_t place);
 /* Nobody has come for long: all that was asked for is withdrawn. */
 void runs_abandon(struct runs *r);
 

@@ -137,15 +137,15 @@ static void the_next_shard_is_whole_when_it_is_opened(void **state)
 
 static void small_files_cost_one_get_each(void **state)
 {
-	uint64_t files = count(METRIC_AHEAD_FILES_ISSUED), gets = atomic_load(&origin_stats.requests[ORIGIN_OP_GET]);
 	struct rig_mount m;
+	uint64_t gets;
 
 	mount_files(&m, "small", 60, 100 * KIB, "");
 	gets = atomic_load(&origin_stats.requests[ORIGIN_OP_GET]);
 	for (unsigned i = 0; i < 60; i++) {
 		assert_int_equal(open_one(&m, i), WD_OPEN_PASSTHROUGH);
-		if (i == 30)
-			wait_for_files(files, 1);
+		if (i == 1) /* from then on the opens are told, one by one */
+			wait_until_cached(&m, 2);
 	}
 	assert_int_equal(atomic_load(&origin_stats.requests[ORIGIN_OP_GET]) - gets, 60);
 	rig_umount(&m);
@@ -158,8 +158,11 @@ static void what_is_not_opened_is_unused_when_the_mount_ends(void **state)
 	struct rig_mount m;
 
 	mount_files(&m, "left", 40, 10 * KIB, "");
-	for (unsigned i = 0; i < 20; i++)
+	for (unsigned i = 0; i < 20; i++) {
 		open_one(&m, i);
+		if (i == 1)
+			wait_until_cached(&m, 2);
+	}
 	wait_until_cached(&m, 20);
 	rig_umount(&m);
 	while (count(METRIC_AHEAD_FILES_ISSUED) - files !=
