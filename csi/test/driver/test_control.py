@@ -87,6 +87,12 @@ class ControlTest(unittest.TestCase):
             self.assertIn(text, said)
         self.assertEqual(self.control.code("GetWarm", {"id": "12345"})[0], CODE.NOT_FOUND)
 
+    def test_bytes_that_are_no_message(self):
+        for method in ("GetStatus", "StartWarm", "GetWarm", "CancelWarm", "ListWarm"):
+            code, text = self.control.code(method, raw=b"\x0a\x7fabc")
+            self.assertEqual(code, CODE.INTERNAL, text)
+        self.assertEqual(self.control.code("NodeGetInfo")[0], CODE.UNIMPLEMENTED)
+
     def test_socket_is_for_the_agents_user_alone(self):
         self.assertEqual(os.stat(f"{DIR}/run/control.sock").st_mode & 0o777, 0o600)
 

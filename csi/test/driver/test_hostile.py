@@ -132,7 +132,7 @@ class HostileTest(unittest.TestCase):
 
     def test_bytes_that_are_no_message(self):
         numbers = random.Random(1)
-        for method in METHODS:
+        for method in (name for name, (path, _, _) in METHODS.items() if path.startswith("/csi.")):
             for length in (1, 2, 7, 40, 900):
                 self.node.client.code(method, raw=numbers.randbytes(length))
             code, text = self.node.client.code(method, raw=b"\x0a\x7fabc")
