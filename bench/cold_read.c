@@ -10,20 +10,15 @@
  *thrown away. read: one thread per file, or one that reads them in turn; 1 MiB reads. Both print "MB/s
  *CPU-seconds" of their own.
  */
-#include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <pthread.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include "bench/measure.h"
+#include "bench/client.h"
 
-#define BUFFER (512 * 1024)
 #define CONNECTIONS_MAX 64
 #define FILES_MAX 64
 
@@ -32,19 +27,10 @@ static int nfiles, fds[FILES_MAX];
 static char **urls;
 
 struct transfer {
-	CURL *easy;
+	struct client_slot slot;
 	int fd;
 	uint64_t at, end;
 };
-
-static double cpu_seconds(void)
-{
-	struct rusage u;
-
-	getrusage(RUSAGE_SELF, &u);
-	return (double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec / 1e6 +
-	       (double)u.ru_stime.tv_sec + (double)u.ru_stime.tv_usec / 1e6;
-}
 
 static size_t take(char *data, size_t one, size_t len, void *arg)
 {
@@ -59,8 +45,9 @@ static size_t take(char *data, size_t one, size_t len, void *arg)
 }
 
 /* Gives the transfer the next range of the queue, file by file; false when there is none. */
-static bool assign(struct transfer *t)
+static bool assign(struct client_slot *s)
 {
+	struct transfer *t = (struct transfer *)s;
 	uint64_t per_file = (size + range - 1) / range;
 
 	if (next_range >= per_file * (uint64_t)nfiles)
@@ -75,60 +62,23 @@ static bool assign(struct transfer *t)
 	next_range++;
 	snprintf(text, sizeof(text), "%llu-%llu", (unsigned long long)t->at,
 		(unsigned long long)t->end - 1);
-	curl_easy_setopt(t->easy, CURLOPT_URL, urls[file]);
-	curl_easy_setopt(t->easy, CURLOPT_RANGE, text);
+	curl_easy_setopt(s->easy, CURLOPT_URL, urls[file]);
+	curl_easy_setopt(s->easy, CURLOPT_RANGE, text);
 	return true;
 }
 
-static void finish_one(CURLM *multi, CURLMsg *message)
+static const char *finish(struct client_slot *s, long status)
 {
-	struct transfer *t = NULL;
-	long status = 0;
+	struct transfer *t = (struct transfer *)s;
 
-	curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &t);
-	curl_easy_getinfo(message->easy_handle, CURLINFO_RESPONSE_CODE, &status);
-	if (message->data.result != CURLE_OK || status != 206 || t->at != t->end)
-		DIE("GET: HTTP %ld, %s", status, curl_easy_strerror(message->data.result));
-	curl_multi_remove_handle(multi, t->easy);
-	if (assign(t))
-		curl_multi_add_handle(multi, t->easy);
+	return status != 206 || t->at != t->end ? "not the whole range" : NULL;
 }
 
-static void fetch_all(int connections)
+static struct client_slot *slot(unsigned i)
 {
-	struct transfer transfers[CONNECTIONS_MAX];
-	CURLM *multi = curl_multi_init();
-	int running = 0;
+	static struct transfer transfers[CONNECTIONS_MAX];
 
-	for (int i = 0; i < connections; i++) {
-		struct transfer *t = &transfers[i];
-
-		t->easy = curl_easy_init();
-		curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, (long)BUFFER);
-		curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, take);
-		curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
-		curl_easy_setopt(t->easy, CURLOPT_PRIVATE, t);
-		curl_easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
-		if (assign(t))
-			curl_multi_add_handle(multi, t->easy);
-	}
-	do {
-		CURLMsg *message;
-		int left;
-
-		curl_multi_perform(multi, &running);
-		while ((message = curl_multi_info_read(multi, &left))) {
-			if (message->msg == CURLMSG_DONE) {
-				finish_one(multi, message);
-				running = 1;
-			}
-		}
-		if (running)
-			curl_multi_poll(multi, NULL, 0, 1000, NULL);
-	} while (running);
-	for (int i = 0; i < connections; i++)
-		curl_easy_cleanup(transfers[i].easy);
-	curl_multi_cleanup(multi);
+	return &transfers[i].slot;
 }
 
 static void prepare(const char *dir)
@@ -188,13 +138,13 @@ static int get(int argc, char **argv)
 	curl_global_init(CURL_GLOBAL_ALL);
 	prepare(out);
 
-	double cpu = cpu_seconds(), start = seconds_now();
+	double cpu = cpu_seconds(RUSAGE_SELF), start = seconds_now();
 
-	fetch_all(connections);
+	client_run(&(struct client){(unsigned)connections, slot, take, assign, finish});
 
 	double took = seconds_now() - start;
 
-	printf("%.1f %.3f\n", (double)size * nfiles / took / 1e6, cpu_seconds() - cpu);
+	printf("%.1f %.3f\n", (double)size * nfiles / took / 1e6, cpu_seconds(RUSAGE_SELF) - cpu);
 	return 0;
 }
 
@@ -260,10 +210,10 @@ static int read_files(int argc, char **argv)
 	if (n < 1 || n > FILES_MAX)
 		DIE("read: bad arguments");
 
-	double cpu = cpu_seconds(), start = seconds_now();
+	double cpu = cpu_seconds(RUSAGE_SELF), start = seconds_now();
 
 	total = is_in_turn ? read_in_turn(n, paths) : read_at_once(n, paths);
-	printf("%.1f %.3f\n", (double)total / (seconds_now() - start) / 1e6, cpu_seconds() - cpu);
+	printf("%.1f %.3f\n", (double)total / (seconds_now() - start) / 1e6, cpu_seconds(RUSAGE_SELF) - cpu);
 	return 0;
 }
 

@@ -7,7 +7,7 @@
  *	bench-slow-line read FILE COUNT LEN SEED [SIZE]	the same by pread, in the first SIZE bytes
  *	bench-slow-line stream FILE...			reads each file in sequence, a thread each, until it is told to end
  *
- * get and read print "median p99" in ms. stream prints "MB/s" when it gets SIGTERM.
+ * get and read print "median p99 mean" in ms. stream prints "MB/s" when it gets SIGTERM.
  */
 #include <curl/curl.h>
 #include <fcntl.h>
@@ -30,33 +30,32 @@ static size_t throw_away(char *data, size_t one, size_t len, void *arg)
 	return one * len;
 }
 
-/* The i-th of the offsets of a seed: no two alike, as long as there are places. */
-static uint64_t place(uint64_t seed, uint64_t i, uint64_t nplaces)
-{
-	return (seed * 7919 + i * 2654435761u) % nplaces;
-}
-
 static void print(double *ms, size_t n)
 {
-	double m = median(ms, n);
+	double m = median(ms, n), sum = 0;
 
-	printf("%.3f %.3f\n", m, ms[n * 99 / 100 < n ? n * 99 / 100 : n - 1]);
+	for (size_t i = 0; i < n; i++)
+		sum += ms[i];
+	printf("%.3f %.3f %.3f\n", m, ms[n * 99 / 100 < n ? n * 99 / 100 : n - 1], sum / (double)n);
 }
 
 static void get(const char *url, uint64_t size, size_t count, uint64_t len, uint64_t seed)
 {
+	uint32_t *places = shuffled((uint32_t)(size / len), seed);
 	double *ms = calloc(count, sizeof(*ms));
 	CURL *easy = curl_easy_init();
 	size_t got;
 
 	if (!ms || !easy)
 		DIE("out of memory");
+	if (count >= size / len)
+		DIE("%s has no %zu places", url, count + 1);
 	curl_easy_setopt(easy, CURLOPT_URL, url);
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, throw_away);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, &got);
 	for (size_t i = 0; i <= count; i++) {
-		uint64_t at = place(seed, i, size / len) * len;
+		uint64_t at = places[i] * len;
 		char range[64];
 		double start = seconds_now();
 
@@ -78,14 +77,18 @@ static void read_some(const char *path, size_t count, uint64_t len, uint64_t see
 	double *ms = calloc(count, sizeof(*ms));
 	char *buffer = malloc(len);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	uint32_t *places;
 	struct stat st;
 
 	if (!ms || !buffer || fd < 0 || fstat(fd, &st) < 0)
 		DIE("cannot read '%s'", path);
 	if (size == 0)
 		size = (uint64_t)st.st_size;
+	if (count > size / len)
+		DIE("'%s' has no %zu places", path, count);
+	places = shuffled((uint32_t)(size / len), seed);
 	for (size_t i = 0; i < count; i++) {
-		uint64_t at = place(seed, i, size / len) * len;
+		uint64_t at = places[i] * len;
 		double start = seconds_now();
 
 		if (pread(fd, buffer, len, (off_t)at) != (ssize_t)len)

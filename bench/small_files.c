@@ -10,61 +10,31 @@
  * of its own in DIR by one write, or is thrown away. read: N processes that share the files; open, read whole,
  * close. Both print "files/s CPU-seconds", theirs.
  */
-#include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench/measure.h"
+#include "bench/client.h"
 
-#define BUFFER (512 * 1024)
 #define CONNECTIONS_MAX 256
 #define PROCESSES_MAX 64
 #define SIZE_MAX_BYTES (16 << 20)
 
 static unsigned nfiles = 10000, nconnections = 16, nprocesses = 8;
 static size_t size = 100 * 1024;
-static unsigned *order, next_file;
+static uint32_t *order;
+static unsigned next_file;
 static const char *out, *place;
 
 struct transfer {
-	CURL *easy;
+	struct client_slot slot;
 	char *data;
 	size_t len;
 	unsigned file;
 };
-
-static double cpu_seconds(int who)
-{
-	struct rusage u;
-
-	getrusage(who, &u);
-	return (double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec / 1e6 + (double)u.ru_stime.tv_sec +
-	       (double)u.ru_stime.tv_usec / 1e6;
-}
-
-static void shuffle(unsigned seed)
-{
-	uint64_t state = seed * 2654435761ULL + 88172645463325252ULL;
-
-	order = calloc(nfiles, sizeof(*order));
-	for (unsigned i = 0; i < nfiles; i++) {
-		unsigned j;
-
-		state ^= state << 13;
-		state ^= state >> 7;
-		state ^= state << 17;
-		j = (unsigned)(state % (i + 1));
-		order[i] = order[j];
-		order[j] = i;
-	}
-}
 
 /* ---- the client ---- */
 
@@ -92,8 +62,9 @@ static void keep(const struct transfer *t)
 	close(fd);
 }
 
-static bool assign(struct transfer *t)
+static bool assign(struct client_slot *s)
 {
+	struct transfer *t = (struct transfer *)s;
 	char url[4096];
 
 	if (next_file >= nfiles)
@@ -101,74 +72,39 @@ static bool assign(struct transfer *t)
 	t->file = order[next_file++];
 	t->len = 0;
 	snprintf(url, sizeof(url), "%s/%05u", place, t->file);
-	curl_easy_setopt(t->easy, CURLOPT_URL, url);
+	curl_easy_setopt(s->easy, CURLOPT_URL, url);
 	return true;
 }
 
-static void finish_one(CURLM *multi, CURLMsg *message)
+static const char *finish(struct client_slot *s, long status)
 {
-	struct transfer *t = NULL;
-	long status = 0;
+	struct transfer *t = (struct transfer *)s;
 
-	curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &t);
-	curl_easy_getinfo(message->easy_handle, CURLINFO_RESPONSE_CODE, &status);
-	if (message->data.result != CURLE_OK || status != 200 || t->len != size)
-		DIE("GET: HTTP %ld, %s", status, curl_easy_strerror(message->data.result));
+	if (status != 200 || t->len != size)
+		return "not the whole file";
 	if (out)
 		keep(t);
-	curl_multi_remove_handle(multi, t->easy);
-	if (assign(t))
-		curl_multi_add_handle(multi, t->easy);
+	return NULL;
 }
 
-static void fetch_all(void)
+static struct client_slot *slot(unsigned i)
 {
 	static struct transfer transfers[CONNECTIONS_MAX];
-	CURLM *multi = curl_multi_init();
-	int running = 0;
 
-	for (unsigned i = 0; i < nconnections; i++) {
-		struct transfer *t = &transfers[i];
-
-		t->easy = curl_easy_init();
-		t->data = malloc(size);
-		curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, (long)BUFFER);
-		curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, take);
-		curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
-		curl_easy_setopt(t->easy, CURLOPT_PRIVATE, t);
-		curl_easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
-		if (assign(t))
-			curl_multi_add_handle(multi, t->easy);
-	}
-	do {
-		CURLMsg *message;
-		int left;
-
-		curl_multi_perform(multi, &running);
-		while ((message = curl_multi_info_read(multi, &left))) {
-			if (message->msg == CURLMSG_DONE) {
-				finish_one(multi, message);
-				running = 1;
-			}
-		}
-		if (running)
-			curl_multi_poll(multi, NULL, 0, 1000, NULL);
-	} while (running);
-	for (unsigned i = 0; i < nconnections; i++) {
-		curl_easy_cleanup(transfers[i].easy);
-		free(transfers[i].data);
-	}
-	curl_multi_cleanup(multi);
+	if (!transfers[i].data)
+		transfers[i].data = malloc(size);
+	return &transfers[i].slot;
 }
 
 static int get(void)
 {
+	struct client client = {nconnections, slot, take, assign, finish};
 	double cpu, start;
 
 	curl_global_init(CURL_GLOBAL_ALL);
 	cpu = cpu_seconds(RUSAGE_SELF);
 	start = seconds_now();
-	fetch_all();
+	client_run(&client);
 	printf("%.0f %.3f\n", nfiles / (seconds_now() - start), cpu_seconds(RUSAGE_SELF) - cpu);
 	return 0;
 }
@@ -272,7 +208,7 @@ int main(int argc, char **argv)
 		nconnections > CONNECTIONS_MAX || !nprocesses || nprocesses > PROCESSES_MAX)
 		DIE("bad arguments");
 	place = argv[optind + 1];
-	shuffle(seed);
+	order = shuffled(nfiles, seed);
 	if (!strcmp(argv[optind], "get"))
 		return get();
 	if (!strcmp(argv[optind], "read"))
