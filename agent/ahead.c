@@ -18,6 +18,7 @@
 
 #include "agent/ahead_internal.h"
 #include "agent/mount.h"
+#include "agent/natural.h"
 
 #define UNKNOWN_MIN 8 /* opens of files that are not among its names */
 #define IDLE_NS 60000000000LL
@@ -252,7 +253,7 @@ static void open_first_locked(struct dir *d, const struct node *node)
 {
 	const char *name = base_name(node);
 
-	if (d->opens > 0 && !runs_are_numbered_alike(d->name, name))
+	if (d->opens > 0 && !natural_are_alike(d->name, name))
 		d->is_numbered = false;
 	snprintf(d->name, sizeof(d->name), "%.*s", TREE_NAME_MAX, name);
 	d->first[d->opens++] = node->node;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/ahead_internal.h"
+#include "agent/natural.h"
 
 #define WINDOW_FILES 256
 
@@ -56,7 +57,7 @@ static int by_natural(const void *a, const void *b, void *arg)
 {
 	char *const *names = arg;
 
-	return runs_natural_compare(names[*(const uint32_t *)a], names[*(const uint32_t *)b]);
+	return natural_compare(names[*(const uint32_t *)a], names[*(const uint32_t *)b]);
 }
 
 static int by_id(const void *a, const void *b, void *arg)

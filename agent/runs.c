@@ -10,115 +10,18 @@
  *
  * A place in an order is a rank; places and ranks are the same in the order of bytes.
  */
-#include "agent/runs.h"
-
 #include <stdlib.h>
 #include <string.h>
 
-#define RUNS 16
-#define LOOSE 16     /* opens of no run that are remembered */
+#include "agent/runs_internal.h"
+
 #define LAGS 4	     /* strided readers at work at once */
 #define RECENT 48    /* opens: a neighbour's that tell of a run */
 #define SLACK 16     /* steps that an open may be behind or before a run */
 #define IDLE 512     /* opens in which nobody carried a run on: it has ended */
 #define CONFIRMING 3 /* opens that make a run of step one; of another step one more */
 #define JUDGED 64    /* outcomes that count for the accuracy */
-#define WRONG_MIN 8  /* misses that are no habit yet */
 #define LONG_STREAK 16
-#define SET_MIN 64
-
-struct run {
-	bool is_live, is_natural;
-	int32_t step;
-	int64_t tail, last, asked; /* ranks: see above; `asked` is the last that was asked for, or `last` */
-	uint32_t streak, depth;
-	uint64_t used; /* clock */
-};
-
-struct runs {
-	uint32_t nfiles;
-	uint32_t *natural, *rank; /* rank -> place and back; NULL: the order of bytes is natural */
-	uint32_t *opened;	  /* per place: clock of the last open; 0: never */
-	uint64_t *asked;	  /* bit per place: asked for, and not opened since */
-	uint32_t clock;
-	struct run runs[RUNS];
-	uint32_t loose[LOOSE], nloose; /* places, a ring */
-	uint32_t loose_share;	       /* of the last opens, in 256ths */
-	uint64_t mean_size;
-	struct runs_limits limits;
-	/* the set */
-	uint32_t epoch, epoch_start, set_start; /* opens after epoch_start are of this epoch, after set_start of the set */
-	uint32_t nopened, nset, cursor; /* of this epoch, of the one before */
-	uint64_t nrepeats;
-	bool is_set;
-	uint32_t nasked;   /* bits of asked */
-	uint32_t hits, misses;
-	uint32_t sweep; /* runs_withdrawn() goes on here, after everything was abandoned; nfiles: nothing was */
-};
-
-/* ---- names ---- */
-
-static bool is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
-/* Past the number at s; *ret_digits is where it begins without its zeros, *ret_len how long it is then. */
-static const char *read_number(const char *s, const char **ret_digits, size_t *ret_len)
-{
-	while (*s == '0')
-		s++;
-	*ret_digits = s;
-	while (is_digit(*s))
-		s++;
-	*ret_len = (size_t)(s - *ret_digits);
-	return s;
-}
-
-int runs_natural_compare(const char *a, const char *b)
-{
-	const char *x = a, *y = b;
-
-	while (*x && *y) {
-		const char *m, *n;
-		size_t mlen, nlen;
-		int c;
-
-		if (!is_digit(*x) || !is_digit(*y)) {
-			if (*x != *y)
-				return (unsigned char)*x < (unsigned char)*y ? -1 : 1;
-			x++;
-			y++;
-			continue;
-		}
-		x = read_number(x, &m, &mlen);
-		y = read_number(y, &n, &nlen);
-		if (mlen != nlen)
-			return mlen < nlen ? -1 : 1;
-		c = memcmp(m, n, mlen);
-		if (c)
-			return c;
-	}
-	if (*x || *y)
-		return *x ? 1 : -1;
-	return strcmp(a, b); /* the zeros decide */
-}
-
-bool runs_are_numbered_alike(const char *a, const char *b)
-{
-	size_t first = 0, m, n;
-
-	while (a[first] && a[first] == b[first])
-		first++;
-	while (first > 0 && is_digit(a[first - 1]))
-		first--;
-	m = n = first;
-	while (is_digit(a[m]))
-		m++;
-	while (is_digit(b[n]))
-		n++;
-	return m > first && n > first && strcmp(a, b) != 0 && strcmp(a + m, b + n) == 0;
-}
 
 /* ---- making ---- */
 
@@ -169,23 +72,6 @@ uint64_t runs_memory(const struct runs *r)
 
 /* ---- what was asked ---- */
 
-static bool is_asked(const struct runs *r, uint32_t place)
-{
-	return r->asked[place / 64] >> (place % 64) & 1;
-}
-
-static void set_asked(struct runs *r, uint32_t place)
-{
-	r->asked[place / 64] |= 1ULL << (place % 64);
-	r->nasked++;
-}
-
-static void clear_asked(struct runs *r, uint32_t place)
-{
-	r->asked[place / 64] &= ~(1ULL << (place % 64));
-	r->nasked--;
-}
-
 static void judge(struct runs *r, bool is_hit)
 {
 	if (is_hit)
@@ -196,11 +82,6 @@ static void judge(struct runs *r, bool is_hit)
 		r->hits /= 2;
 		r->misses /= 2;
 	}
-}
-
-static bool is_trusted(const struct runs *r)
-{
-	return r->misses < WRONG_MIN || r->hits >= r->misses;
 }
 
 bool runs_forget(struct runs *r, uint32_t place)
@@ -407,84 +288,12 @@ static bool next_of_run(struct runs *r, struct run *u, uint32_t *ret_place)
 	return false;
 }
 
-/* ---- the set ---- */
-
-static bool is_of_epoch(const struct runs *r, uint32_t place)
-{
-	return r->opened[place] > r->epoch_start;
-}
-
-static void begin_epoch(struct runs *r)
-{
-	r->set_start = r->epoch_start;
-	r->epoch_start = r->clock - 1; /* the open that showed it is of the new one */
-	r->epoch++;
-	r->nset = r->nopened;
-	r->nopened = r->cursor = 0;
-	r->nrepeats = 0;
-	if (r->is_set)
-		r->sweep = 0; /* what the last one did not open */
-	r->is_set = false;
-}
-
-/* Whoever draws at random, of all files or of some, has long drawn one twice by then. */
-static bool was_whole_epoch(const struct runs *r)
-{
-	return r->nopened >= SET_MIN && (uint64_t)r->nopened * r->nopened >= 16 * (uint64_t)r->nfiles &&
-	       r->nrepeats * 16 <= r->nopened;
-}
-
-static void note_set(struct runs *r, uint32_t place)
-{
-	if (is_of_epoch(r, place)) {
-		if (was_whole_epoch(r))
-			begin_epoch(r);
-		else
-			r->nrepeats++;
-	}
-	if (!is_of_epoch(r, place))
-		r->nopened++;
-}
-
-/* Opened without repeats, in no order, and enough of it. */
-static bool looks_like_set(const struct runs *r)
-{
-	uint32_t min = r->epoch ? r->nset / 32 : r->nfiles / 8;
-
-	if (min < SET_MIN)
-		min = SET_MIN;
-	return r->nopened >= min && r->nrepeats * 16 <= r->nopened && r->loose_share > 160;
-}
-
-static bool has_room_for_set(const struct runs *r)
-{
-	uint32_t n = r->epoch ? r->nset : r->nfiles, gone = r->nopened + r->nasked;
-
-	return n <= gone || (n - gone) * r->mean_size <= r->limits.set_bytes;
-}
-
-static bool next_of_set(struct runs *r, uint32_t *ret_place)
-{
-	if (!r->is_set || !is_trusted(r) || r->nasked >= r->nopened || !has_room_for_set(r))
-		return false;
-	for (; r->cursor < r->nfiles; r->cursor++) {
-		bool is_member = r->epoch == 0 || r->opened[r->cursor] > r->set_start;
-
-		if (is_of_epoch(r, r->cursor) || is_asked(r, r->cursor) || !is_member)
-			continue;
-		*ret_place = r->cursor++;
-		set_asked(r, *ret_place);
-		return true;
-	}
-	return false;
-}
-
 /* ---- */
 
 /* A quarter of the depth is free: not one by one. */
 static bool is_wanting(const struct runs *r)
 {
-	if (r->is_set && r->cursor < r->nfiles && r->nasked < r->nopened - r->nopened / 4 && has_room_for_set(r))
+	if (set_is_wanting(r))
 		return true;
 	for (int i = 0; i < RUNS; i++) {
 		const struct run *u = &r->runs[i];
@@ -533,9 +342,9 @@ struct runs_touch runs_open(struct runs *r, uint32_t place, uint64_t size, const
 		be_loose(r, place, false);
 		carry_on(r, u, steps);
 	}
-	note_set(r, place);
+	set_note(r, place);
 	r->opened[place] = r->clock;
-	r->is_set = looks_like_set(r);
+	r->is_set = set_is_read(r);
 	if (r->is_set && !was_set)
 		touch.found = RUNS_SHUFFLED;
 	touch.is_wanting = is_wanting(r);
@@ -547,7 +356,7 @@ void runs_repeated(struct runs *r, uint64_t n)
 	if (r->epoch > 0)
 		return; /* files that an earlier epoch had opened: this one may not have */
 	r->nrepeats += n;
-	r->is_set = r->is_set && looks_like_set(r);
+	r->is_set = r->is_set && set_is_read(r);
 }
 
 bool runs_next(struct runs *r, uint32_t *ret_place)
@@ -555,7 +364,7 @@ bool runs_next(struct runs *r, uint32_t *ret_place)
 	for (int i = 0; i < RUNS; i++)
 		if (may_ask(r, &r->runs[i]) && next_of_run(r, &r->runs[i], ret_place))
 			return true;
-	return next_of_set(r, ret_place);
+	return set_next(r, ret_place);
 }
 
 /* ---- withdrawing ---- */

@@ -71,9 +71,5 @@ bool runs_forget(struct runs *r, uint32_t place);
 /* Nobody has come for long: all that was asked for is withdrawn. */
 void runs_abandon(struct runs *r);
 
-/* strcmp() in natural order: digits in a row count as a number. */
-int runs_natural_compare(const char *a, const char *b);
-/* The names are the same but for one number. */
-bool runs_are_numbered_alike(const char *a, const char *b);
 
 #endif

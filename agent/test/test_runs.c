@@ -9,6 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "agent/natural.h"
 #include "agent/runs.h"
 
 #define KIB 1024ULL
@@ -184,7 +185,7 @@ static void names_are_read_in_natural_order(void **state)
 		uint32_t rank = 0;
 
 		for (int j = 0; j < N; j++)
-			rank += runs_natural_compare(names[by_bytes[j]], names[by_bytes[i]]) < 0;
+			rank += natural_compare(names[by_bytes[j]], names[by_bytes[i]]) < 0;
 		natural[rank] = (uint32_t)i;
 		n += rank != (uint32_t)i;
 	}
@@ -205,22 +206,22 @@ static void names_are_read_in_natural_order(void **state)
 
 static void natural_order_compares_numbers(void **state)
 {
-	assert_true(runs_natural_compare("a9", "a10") < 0);
-	assert_true(runs_natural_compare("a10", "a9") > 0);
-	assert_true(runs_natural_compare("a09", "a9") != 0);
-	assert_true(runs_natural_compare("a09b1", "a9b2") < 0);
-	assert_true(runs_natural_compare("a", "a1") < 0);
-	assert_true(runs_natural_compare("a1", "a1") == 0);
-	assert_true(runs_natural_compare("1-of-10", "1-of-9") > 0);
-	assert_true(runs_natural_compare("99999999999999999999998", "99999999999999999999999") < 0);
-	assert_true(runs_are_numbered_alike("shard-0001.tar", "shard-0002.tar"));
-	assert_true(runs_are_numbered_alike("shard-9.tar", "shard-10.tar"));
-	assert_true(runs_are_numbered_alike("train-00009-of-01024", "train-00010-of-01024"));
-	assert_false(runs_are_numbered_alike("train-1.tar", "test-2.tar"));
-	assert_false(runs_are_numbered_alike("config.json", "model.json"));
-	assert_false(runs_are_numbered_alike("a1", "a1"));
-	assert_false(runs_are_numbered_alike("a", "a1"));
-	assert_false(runs_are_numbered_alike("", ""));
+	assert_true(natural_compare("a9", "a10") < 0);
+	assert_true(natural_compare("a10", "a9") > 0);
+	assert_true(natural_compare("a09", "a9") != 0);
+	assert_true(natural_compare("a09b1", "a9b2") < 0);
+	assert_true(natural_compare("a", "a1") < 0);
+	assert_true(natural_compare("a1", "a1") == 0);
+	assert_true(natural_compare("1-of-10", "1-of-9") > 0);
+	assert_true(natural_compare("99999999999999999999998", "99999999999999999999999") < 0);
+	assert_true(natural_are_alike("shard-0001.tar", "shard-0002.tar"));
+	assert_true(natural_are_alike("shard-9.tar", "shard-10.tar"));
+	assert_true(natural_are_alike("train-00009-of-01024", "train-00010-of-01024"));
+	assert_false(natural_are_alike("train-1.tar", "test-2.tar"));
+	assert_false(natural_are_alike("config.json", "model.json"));
+	assert_false(natural_are_alike("a1", "a1"));
+	assert_false(natural_are_alike("a", "a1"));
+	assert_false(natural_are_alike("", ""));
 }
 
 /* ---- workers ---- */
