@@ -34,6 +34,7 @@
 #include "common/lock.h"
 #include "common/log.h"
 #include "common/proto.h"
+#include "common/rpc_lane.h"
 
 #ifdef __SANITIZE_THREAD__
 /* core is not instrumented: what passes through its queue is ordered, but the sanitizer cannot see it */
@@ -64,6 +65,7 @@ struct tag {
 };
 
 struct call {
+	struct rpc_job job; /* first: what a lane knows of it */
 	struct rpc_call pub;
 	struct arena arena;
 	struct rpc_server *server;
@@ -80,17 +82,6 @@ struct call {
 	bool has_begun; /* a stream's first message was sent; the worker's */
 	/* the message under way: 0, then 1 taken or -1 not; guarded by server->lock */
 	int sent;
-	struct call *next; /* in the queue */
-};
-
-/* Workers, and the calls that wait for them; guarded by the server's lock. */
-struct lane {
-	struct rpc_server *server;
-	struct call *first, **last;
-	unsigned nqueued, nbusy, most; /* most: calls that wait and run */
-	struct wd_cond queued;
-	pthread_t workers[RPC_WORKERS_MAX];
-	unsigned nworkers;
 };
 
 struct rpc_server {
@@ -110,10 +101,10 @@ struct rpc_server {
 	bool has_acceptor, has_poller;
 	atomic_bool is_closing; /* no connection is accepted any more */
 
+	struct rpc_lane calls, streams;
+
 	struct wd_mutex lock;
-	struct lane calls, streams;
 	struct wd_cond taken; /* a message of some stream */
-	bool is_stopping WD_GUARDED_BY(lock);
 	struct wd_cond shut;
 	bool is_shut WD_GUARDED_BY(lock);
 };
@@ -210,8 +201,9 @@ static int64_t monotonic_ns(gpr_timespec t)
 	return m.tv_sec * 1000000000 + m.tv_nsec;
 }
 
-static void handle(struct call *c)
+static void handle(struct rpc_job *job)
 {
+	struct call *c = (struct call *)job;
 	grpc_byte_buffer_reader reader;
 	grpc_slice request;
 	void *bytes;
@@ -269,65 +261,6 @@ static void on_sent(struct rpc_server *s, struct call *c, bool is_good)
 	wd_unlock(&s->lock);
 }
 
-/* ---- workers ---- */
-
-static void *work(void *arg)
-{
-	struct lane *l = arg;
-	struct rpc_server *s = l->server;
-
-	wd_lock(&s->lock);
-	for (;;) {
-		struct call *c = l->first;
-
-		if (!c && s->is_stopping)
-			break;
-		if (!c) {
-			wd_cond_wait(&l->queued, &s->lock);
-			continue;
-		}
-		l->first = c->next;
-		if (!l->first)
-			l->last = &l->first;
-		l->nqueued--;
-		l->nbusy++;
-		wd_unlock(&s->lock);
-		handle(c);
-		wd_lock(&s->lock);
-		l->nbusy--;
-	}
-	wd_unlock(&s->lock);
-	return NULL;
-}
-
-static bool enqueue(struct lane *l, struct call *c)
-{
-	bool has_room;
-
-	wd_lock(&l->server->lock);
-	has_room = l->nqueued + l->nbusy < l->most;
-	if (has_room) {
-		c->next = NULL;
-		*l->last = c;
-		l->last = &c->next;
-		l->nqueued++;
-		wd_cond_signal(&l->queued);
-	}
-	wd_unlock(&l->server->lock);
-	return has_room;
-}
-
-static int lane_start(struct lane *l, unsigned workers)
-{
-	int rc = 0;
-
-	while (rc == 0 && l->nworkers < workers && l->nworkers < RPC_WORKERS_MAX) {
-		rc = pthread_create(&l->workers[l->nworkers], NULL, work, l);
-		l->nworkers += rc == 0;
-	}
-	return rc;
-}
-
 /* ---- the poller ---- */
 
 static void on_new(struct rpc_server *s, struct call *c, bool is_good)
@@ -356,8 +289,8 @@ static void on_new(struct rpc_server *s, struct call *c, bool is_good)
 	else if (c->pub.cancel_fd < 0)
 		refuse(c, RPC_RESOURCE_EXHAUSTED, "out of descriptors");
 	else if (c->method->kind == RPC_INLINE)
-		handle(c);
-	else if (!enqueue(c->method->kind == RPC_STREAM ? &s->streams : &s->calls, c))
+		handle(&c->job);
+	else if (!rpc_lane_push(c->method->kind == RPC_STREAM ? &s->streams : &s->calls, &c->job))
 		refuse(c, RPC_RESOURCE_EXHAUSTED, "too many calls are under way already; try again later");
 }
 
@@ -476,26 +409,18 @@ static void start_core(struct rpc_server *s)
 
 static int start_threads(struct rpc_server *s, const struct rpc_config *config)
 {
-	int rc = pthread_create(&s->poller, NULL, poll_core, s);
+	int rc = -pthread_create(&s->poller, NULL, poll_core, s);
 
 	s->has_poller = rc == 0;
 	if (rc == 0)
-		rc = lane_start(&s->calls, config->workers);
+		rc = rpc_lane_start(&s->calls, config->workers);
 	if (rc == 0)
-		rc = lane_start(&s->streams, config->stream_workers);
+		rc = rpc_lane_start(&s->streams, config->stream_workers);
 	if (rc == 0) {
-		rc = pthread_create(&s->acceptor, NULL, accept_all, s);
+		rc = -pthread_create(&s->acceptor, NULL, accept_all, s);
 		s->has_acceptor = rc == 0;
 	}
-	return -rc;
-}
-
-static void lane_init(struct rpc_server *s, struct lane *l, unsigned most)
-{
-	l->server = s;
-	l->last = &l->first;
-	l->most = most;
-	wd_cond_init(&l->queued);
+	return rc;
 }
 
 int rpc_start(const struct rpc_config *config, struct rpc_server **ret_server, struct wd_err *err)
@@ -510,8 +435,8 @@ int rpc_start(const struct rpc_config *config, struct rpc_server **ret_server, s
 	wd_mutex_init(&s->lock);
 	wd_cond_init(&s->taken);
 	wd_cond_init(&s->shut);
-	lane_init(s, &s->calls, config->workers + RPC_QUEUE_MAX);
-	lane_init(s, &s->streams, config->stream_workers);
+	rpc_lane_init(&s->calls, config->workers + RPC_QUEUE_MAX, handle);
+	rpc_lane_init(&s->streams, config->stream_workers, handle);
 	s->methods = config->methods;
 	s->nmethods = config->nmethods;
 	s->arg = config->arg;
@@ -553,26 +478,15 @@ static void wait_shut(struct rpc_server *s, int64_t until_ns)
 	wd_unlock(&s->lock);
 }
 
-static void lane_join(struct lane *l)
-{
-	for (unsigned i = 0; i < l->nworkers; i++)
-		pthread_join(l->workers[i], NULL);
-}
-
 static void stop_core(struct rpc_server *s, int grace_ms)
 {
 	grpc_server_shutdown_and_notify(s->core, s->cq, &s->tag_shutdown);
 	if (s->has_poller)
 		wait_shut(s, wd_now_ns() + (int64_t)grace_ms * 1000000);
 	grpc_server_cancel_all_calls(s->core);
-	/* no call begins any more: the workers end when the queue is empty */
-	wd_lock(&s->lock);
-	s->is_stopping = true;
-	wd_cond_broadcast(&s->calls.queued);
-	wd_cond_broadcast(&s->streams.queued);
-	wd_unlock(&s->lock);
-	lane_join(&s->calls);
-	lane_join(&s->streams);
+	/* no call begins any more */
+	rpc_lane_stop(&s->calls);
+	rpc_lane_stop(&s->streams);
 	if (s->has_poller)
 		wait_shut(s, 0);
 	grpc_completion_queue_shutdown(s->cq);
@@ -601,8 +515,8 @@ void rpc_stop(struct rpc_server *s, int grace_ms)
 	grpc_shutdown();
 	if (s->listener >= 0)
 		close(s->listener);
-	wd_cond_done(&s->calls.queued);
-	wd_cond_done(&s->streams.queued);
+	rpc_lane_done(&s->calls);
+	rpc_lane_done(&s->streams);
 	wd_cond_done(&s->taken);
 	wd_cond_done(&s->shut);
 	wd_mutex_done(&s->lock);
