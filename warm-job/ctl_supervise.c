@@ -41,6 +41,7 @@
 #include "warm-job/ctl.h"
 #include "warm-job/ctl_daemons.h"
 #include "warm-job/ctl_spawn.h"
+#include "warm-job/ctl_supervise_args.h"
 
 #define MS 1000000LL
 #define GIVE_UP_NS (300000 * MS)
@@ -52,13 +53,12 @@
 #define END_NS (120000 * MS)	     /* patience with one whose socket is closed already */
 #define EXPECT_NS (30000 * MS)	     /* from our start by `mount` to its asking */
 #define ASKERS_MAX 16
-#define FIXED_ARGS 4 /* "warpdrive-agent --run-dir DIR --exit-when-idle" */
 
 enum state { DOWN, STARTING, UP, ENDING };
 
 struct daemon {
 	const char *name, *socket, *log;
-	const char *argv[2 * CTL_DAEMON_ARGS_MAX];
+	struct supervise_args args;
 	enum state state;
 	struct ctl_spawned spawned; /* pid 0: not our child */
 	int pidfd;		    /* of one that is not our child */
@@ -177,7 +177,7 @@ static void start(struct daemon *d)
 	struct wd_err err = WD_ERR_INIT;
 
 	d->start_at_ns = 0;
-	if (ctl_spawn(d->argv, s.run_dir, d->log, &d->spawned, &err) < 0) {
+	if (ctl_spawn(d->args.argv, s.run_dir, d->log, &d->spawned, &err) < 0) {
 		wd_error("%s", err.msg);
 		answer_all(&err);
 		d->crashes++;
@@ -432,61 +432,6 @@ static void wait_for_events(void)
 		on_listener();
 }
 
-/* ---- what the daemons are told ---- */
-
-static bool add_arg(struct daemon *d, const char *arg)
-{
-	int n = 0;
-
-	while (d->argv[n])
-		n++;
-	if (n + 1 >= (int)(sizeof(d->argv) / sizeof(d->argv[0])))
-		return false;
-	d->argv[n] = arg;
-	return true;
-}
-
-static int args_path(char out[108], struct wd_err *err)
-{
-	return ctl_run_path(s.run_dir, "supervisor.args", out, err);
-}
-
-/* The next supervisor starts daemons as this one does: each
- * argument with an 'a' or 'k' before it and a NUL behind. */
-static void save_args(void)
-{
-	char path[108];
-	FILE *f = args_path(path, NULL) < 0 ? NULL : fopen(path, "we");
-
-	for (int i = 0; f && i < DAEMONS; i++)
-		for (int n = FIXED_ARGS; s.daemons[i].argv[n]; n++)
-			fprintf(f, "%c%s%c", i == AGENT ? 'a' : 'k', s.daemons[i].argv[n], 0);
-	if (!f || fclose(f) != 0)
-		wd_warn("write '%s': %s", path, strerror(errno));
-}
-
-/* What the supervisor before was told, in place of what we were. */
-static void load_args(void)
-{
-	char path[108], *arg = NULL;
-	FILE *f = args_path(path, NULL) < 0 ? NULL : fopen(path, "re");
-	size_t cap = 0;
-
-	if (!f)
-		return;
-	for (int i = 0; i < DAEMONS; i++)
-		memset(s.daemons[i].argv + FIXED_ARGS, 0,
-			sizeof(s.daemons[i].argv) - FIXED_ARGS * sizeof(s.daemons[i].argv[0]));
-	while (getdelim(&arg, &cap, 0, f) > 1) {
-		char *kept = strdup(arg + 1);
-
-		if (!kept || !add_arg(&s.daemons[arg[0] == 'a' ? AGENT : KEEPER], kept))
-			break;
-	}
-	free(arg);
-	fclose(f);
-}
-
 /* ---- start and end ---- */
 
 static int set_up(struct wd_err *err)
@@ -516,9 +461,9 @@ static int set_up(struct wd_err *err)
 	if (s.listener < 0)
 		return s.listener;
 	if (is_successor)
-		load_args();
+		supervise_args_load(s.run_dir, &s.daemons[AGENT].args, &s.daemons[KEEPER].args);
 	else
-		save_args();
+		supervise_args_save(s.run_dir, &s.daemons[AGENT].args, &s.daemons[KEEPER].args);
 	s.client.hold.give_up_ns = GIVE_UP_NS;
 	return wd_hold_client_start(&s.client, s.run_dir, WD_ROLE_SUPERVISOR, err);
 }
@@ -570,11 +515,11 @@ enum ctl_exit ctl_supervise(const struct ctl_command *self, int argc, char **arg
 	*agent = (struct daemon){.name = "warpdrive-agent",
 		.socket = "agent.sock",
 		.log = "agent.log",
-		.argv = {"warpdrive-agent", "--run-dir", ".", "--exit-when-idle"}};
+		.args = {{"warpdrive-agent", "--run-dir", ".", "--exit-when-idle"}}};
 	*keeper = (struct daemon){.name = "warpdrive-keeper",
 		.socket = "keeper.sock",
 		.log = "keeper.log",
-		.argv = {"warpdrive-keeper", "--run-dir", ".", "--exit-when-idle"}};
+		.args = {{"warpdrive-keeper", "--run-dir", ".", "--exit-when-idle"}}};
 	agent->pidfd = keeper->pidfd = agent->spawned.ready_fd = keeper->spawned.ready_fd = -1;
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
@@ -585,10 +530,10 @@ enum ctl_exit ctl_supervise(const struct ctl_command *self, int argc, char **arg
 			run_dir = optarg;
 			break;
 		case 'a':
-			fits = fits && add_arg(agent, optarg);
+			fits = fits && supervise_args_add(&agent->args, optarg);
 			break;
 		case 'k':
-			fits = fits && add_arg(keeper, optarg);
+			fits = fits && supervise_args_add(&keeper->args, optarg);
 			break;
 		case 'f':
 			ready_fd = atoi(optarg);
@@ -603,6 +548,6 @@ enum ctl_exit ctl_supervise(const struct ctl_command *self, int argc, char **arg
 		return ctl_usage(self, "unexpected argument '%s'", argv[optind]);
 	if (!fits)
 		return ctl_usage(self, "too many arguments for a daemon");
-	s.run_dir = agent->argv[2] = keeper->argv[2] = ctl_run_dir(run_dir);
+	s.run_dir = agent->args.argv[2] = keeper->args.argv[2] = ctl_run_dir(run_dir);
 	return run(ready_fd);
 }
