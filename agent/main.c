@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* warpdrive-agent: command line, settings, signals. Everything else is agent/agent.c. */
+#include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -14,6 +15,8 @@
 #include "agent/agent.h"
 #include "agent/credentials.h"
 #include "agent/directories.h"
+#include "agent/mount_options.h"
+#include "agent/profile.h"
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/options.h"
@@ -47,7 +50,7 @@ struct command_line {
 	} *pairs; /* room for one per argument */
 	size_t npairs;
 	const char *owner; /* of --make-directories */
-	bool is_standby, exits_when_idle, is_check, is_print;
+	bool is_standby, exits_when_idle, is_check, is_print, is_print_profiles;
 	int ready_fd;
 };
 
@@ -89,6 +92,8 @@ static const struct wd_option options_known[] = {
 	{"check-config", WD_OPTION_FLAG, AT(is_check), NULL, NULL, "check the settings and end", NULL},
 	{"print-defaults", WD_OPTION_FLAG, AT(is_print), NULL, NULL,
 		"print every setting with its default and meaning, and end", NULL},
+	{"print-profiles", WD_OPTION_FLAG, AT(is_print_profiles), NULL, NULL,
+		"print what each profile sets, and end", NULL},
 	{0},
 };
 
@@ -100,12 +105,14 @@ static const struct wd_command command = {
 	.options = options_known,
 };
 
-/* The file first, then the environment, then the command line in its order. */
-static int read_settings(const struct command_line *l, struct settings *s, struct wd_err *err)
+/* The profile over the defaults, then the file, then the environment, then the command line in its order. */
+static int read_over(const struct command_line *l, const char *profile, struct settings *s, struct wd_err *err)
 {
 	const char *env;
 	int rc = wd_config_defaults(settings_keys, s, err);
 
+	if (rc == 0)
+		rc = profile_apply(s, profile, err);
 	if (rc == 0 && (l->config || access(DEFAULT_CONFIG, F_OK) == 0))
 		rc = wd_config_read_file(settings_keys, s, l->config ? l->config : DEFAULT_CONFIG, err);
 	if (rc == 0 && (env = getenv("WARPDRIVE_RUN_DIR")))
@@ -119,6 +126,23 @@ static int read_settings(const struct command_line *l, struct settings *s, struc
 			     : set_pair(s, p->value, err);
 	}
 	return rc;
+}
+
+/* Twice where there is a profile: which it is, is said last. */
+static int read_settings(const struct command_line *l, struct settings *s, struct wd_err *err)
+{
+	char profile[64];
+	int rc = read_over(l, "", s, err);
+
+	if (rc < 0 || !s->profile[0])
+		return rc;
+	rc = profile_check(s->profile, err);
+	if (rc < 0)
+		return rc;
+	snprintf(profile, sizeof(profile), "%s", s->profile);
+	wd_config_free(settings_keys, s);
+	*s = (struct settings){0};
+	return read_over(l, profile, s, err);
 }
 
 static void prepare_process(void)
@@ -149,6 +173,10 @@ static int run(int argc, char **argv, struct command_line *l, struct settings *s
 
 	if (rc >= 0)
 		return rc;
+	if (l->is_print_profiles) {
+		profiles_print(stdout);
+		return 0;
+	}
 	wd_log_init("agent");
 	if (read_settings(l, s, &err) < 0)
 		return fail(2, &err);
@@ -161,7 +189,12 @@ static int run(int argc, char **argv, struct command_line *l, struct settings *s
 	options.ready_fd = l->ready_fd;
 	if (l->is_check) {
 		struct origin_policy *policy;
+		enum prefetch prefetch;
 
+		if (!prefetch_parse(s->prefetch, &prefetch)) {
+			wd_err_set(&err, EINVAL, "setting 'prefetch': '%.60s' is none of auto, file, off", s->prefetch);
+			return fail(2, &err);
+		}
 		if (origin_policy_new(s, &policy, &err) < 0 || credentials_check_settings(s, &err) < 0)
 			return fail(2, &err);
 		origin_policy_free(policy);

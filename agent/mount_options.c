@@ -9,11 +9,12 @@
 #include <string.h>
 
 #include "agent/identity.h"
+#include "agent/profile.h"
 #include "common/config.h"
 
 #define AT(field) offsetof(struct mount_options, field)
 
-enum option_type { TEXT, FLAG, NUMBER, OCTAL, DURATION, SIZE, PREFETCH };
+enum option_type { TEXT, FLAG, NUMBER, OCTAL, DURATION, SIZE, PREFETCH, PROFILE };
 
 static const struct option {
 	const char *name;
@@ -39,6 +40,7 @@ static const struct option {
 	{"metadata-ttl", DURATION, AT(metadata_ttl), 0},
 	{"negative-ttl", DURATION, AT(negative_ttl), 0},
 	{"prefetch", PREFETCH, AT(prefetch), 0},
+	{"profile", PROFILE, 0, 0},
 	{"bandwidth-limit", SIZE, AT(bandwidth_limit), 0},
 };
 #define NKNOWN (sizeof(known) / sizeof(known[0]))
@@ -113,6 +115,8 @@ static int set_option(struct mount_options *o, const char *name, const char *val
 	case PREFETCH:
 		rc = prefetch_parse(value, field) ? 0 : -EINVAL;
 		break;
+	case PROFILE: /* read_profile() has seen to it */
+		break;
 	}
 	if (rc == -EINVAL)
 		return wd_err_set(err, EINVAL, "mount option '%s': bad value '%.60s'", name, value);
@@ -128,11 +132,26 @@ static int copy_string(const json_t *object, const char *name, char **ret)
 	return s && s[0] && !*ret ? -ENOMEM : 0;
 }
 
+/* Before the other options, which win over it. */
+static int read_profile(struct mount_options *o, const json_t *options, struct wd_err *err)
+{
+	const char *name = json_string_value(json_object_get(options, "profile"));
+	int rc = profile_check(name, err);
+
+	for (const struct profile_value *v = profile_values; rc == 0 && name && v->profile; v++)
+		if (v->is_mounts && strcmp(v->profile, name) == 0)
+			rc = set_option(o, v->key, v->value, err);
+	return rc;
+}
+
 static int read_options(struct mount_options *o, const json_t *options, struct wd_err *err)
 {
 	const char *name;
 	json_t *value;
+	int profile = read_profile(o, options, err);
 
+	if (profile < 0)
+		return profile;
 	json_object_foreach((json_t *)options, name, value)
 	{
 		int rc;

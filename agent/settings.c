@@ -54,6 +54,9 @@ const struct wd_config_key settings_keys[] = {
 		"how long a mount is held for a keeper to come while no server answers; then its users get errors"},
 	{"small-object-size", WD_CONFIG_SIZE, AT(small_object_size), 0, 16 * MIB, "1MiB",
 		"objects up to this size are fetched whole when opened"},
+	{"profile", WD_CONFIG_STRING, AT(profile), 0, 0, "",
+		"a bundle of other defaults: images, shards, checkpoints or inference (--print-profiles shows them); "
+		"empty: none"},
 	{"prefetch", WD_CONFIG_STRING, AT(prefetch), 0, 0, "auto",
 		"what is fetched before somebody asks for it, unless a mount says otherwise: auto (the rest of files that "
 		"are read, and files that are expected to be opened next), file (the former), or off"},

@@ -20,7 +20,8 @@ struct settings {
 	char *kubernetes, *allowed_origins, *blocked_addresses, *allowed_addresses; /* origin_policy.h */
 	char *eviction_policy; /* evict.h */
 	char *pinned;	       /* pins.h */
-	char *prefetch; /* mount_options.h */
+	char *prefetch;	       /* mount_options.h */
+	char *profile;	       /* profile.h */
 	char *node_identity, *sts_endpoint; /* credentials.h */
 };
 

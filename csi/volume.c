@@ -49,7 +49,7 @@ static const struct word {
 	{"writeMode", NULL, WORD_LATER},
 	{"prefetch", "prefetch", WORD_OPTION},
 	{"evictionPolicy", NULL, WORD_LATER},
-	{"profile", NULL, WORD_LATER},
+	{"profile", "profile", WORD_OPTION},
 	{"clientId", NULL, WORD_LATER},
 	{"tenantId", NULL, WORD_LATER},
 };

@@ -29,6 +29,7 @@ static const struct option_row rows[] = {
 	{"dir-mode", "OCTAL", "permissions of directories, default 0555"},
 	{"metadata-ttl", "TIME", "how long names and attributes are believed, default 60s"},
 	{"negative-ttl", "TIME", "how long a missing name is believed missing, default 5s"},
+	{"profile", "NAME", "defaults for images, shards, checkpoints or inference"},
 	{"prefetch", "auto|file|off", "what is fetched before somebody asks for it, default auto"},
 	{"bandwidth-limit", "SIZE", "bytes per second that this mount may fetch, e.g. 50MiB; default: no limit"},
 	{"no-passthrough", NULL,
