@@ -122,32 +122,3 @@ void condition_look(struct mount *mnt, struct condition *ret_condition)
 	look_at_cache(mnt->agent, ret_condition);
 	look_at_server(mnt, ret_condition);
 }
-
-/* ---- the metric ---- */
-
-void condition_print_metrics(struct agent *a, FILE *out)
-{
-	static const char name[] = "warpdrive_volume_condition";
-	unsigned ill[CONDITION_PARTS_COUNT] = {0}, n = 0, count = 0;
-	wd_autofree struct mount **mounts = NULL;
-
-	wd_lock(&a->lock);
-	for (struct mount *mnt = a->mounts; mnt; mnt = mnt->next)
-		count++;
-	mounts = calloc(count ? count : 1, sizeof(struct mount *));
-	for (struct mount *mnt = a->mounts; mounts && mnt; mnt = mnt->next)
-		mounts[n++] = mount_ref(mnt);
-	wd_unlock(&a->lock);
-	for (unsigned i = 0; i < n; i++) {
-		struct condition c;
-
-		condition_look(mounts[i], &c);
-		for (int part = 0; part < CONDITION_PARTS_COUNT; part++)
-			ill[part] += c.text[part][0] != '\0';
-		mount_unref(mounts[i]);
-	}
-	fprintf(out, "# HELP %s Mounts that are ill, by the part that is: `warpdrive-ctl status` says why\n"
-		     "# TYPE %s gauge\n", name, name);
-	for (int part = 0; part < CONDITION_PARTS_COUNT; part++)
-		fprintf(out, "%s{part=\"%s\"} %u\n", name, names[part], ill[part]);
-}

@@ -35,7 +35,5 @@ struct condition {
  * most every ten seconds, so that a mount which nobody reads gets well as well. */
 void condition_look(struct mount *mnt, struct condition *ret_condition);
 const char *condition_part_name(enum condition_part part);
-/* warpdrive_volume_condition{part}: how many mounts are ill there. */
-void condition_print_metrics(struct agent *a, FILE *out);
 
 #endif

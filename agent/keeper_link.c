@@ -189,13 +189,6 @@ bool keeper_link_stats(struct keeper_link *k, const struct wd_msg *m)
 
 void keeper_link_print_metrics(struct keeper_link *k, FILE *out)
 {
-	static const struct {
-		const char *name, *help;
-	} rows[] = {
-#define S(name, help) {"warpdrive_keeper_" #name "_total", help},
-		WD_KEEPER_STATS(S)
-#undef S
-	};
 	uint64_t stats[WD_KEEPER_STATS_COUNT];
 	bool has_stats;
 
@@ -203,8 +196,15 @@ void keeper_link_print_metrics(struct keeper_link *k, FILE *out)
 	memcpy(stats, k->stats, sizeof(stats));
 	has_stats = k->has_stats;
 	wd_unlock(&k->lock);
-	for (int i = 0; has_stats && i < WD_KEEPER_STATS_COUNT; i++)
-		metrics_print_one(out, rows[i].name, "counter", rows[i].help, stats[i]);
+	for (int i = 0; has_stats && i < WD_KEEPER_STATS_COUNT; i++) {
+		const struct wd_family *f = &wd_keeper_families[i];
+
+		wd_family_begin(out, f);
+		if (strcmp(f->unit, "seconds") == 0)
+			wd_sample_real(out, f, NULL, (double)stats[i] / 1e6);
+		else
+			wd_sample(out, f, NULL, stats[i]);
+	}
 }
 
 /* Enters c (NULL: no memory) among the calls, and its id into m. */

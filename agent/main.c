@@ -15,6 +15,7 @@
 #include "agent/agent.h"
 #include "agent/credentials.h"
 #include "agent/directories.h"
+#include "agent/metrics.h"
 #include "agent/mount_options.h"
 #include "agent/profile.h"
 #include "common/fault.h"
@@ -50,7 +51,7 @@ struct command_line {
 	} *pairs; /* room for one per argument */
 	size_t npairs;
 	const char *owner; /* of --make-directories */
-	bool is_standby, exits_when_idle, is_check, is_print, is_print_profiles;
+	bool is_standby, exits_when_idle, is_check, is_print, is_print_profiles, is_print_metrics;
 	int ready_fd;
 };
 
@@ -94,6 +95,8 @@ static const struct wd_option options_known[] = {
 		"print every setting with its default and meaning, and end", NULL},
 	{"print-profiles", WD_OPTION_FLAG, AT(is_print_profiles), NULL, NULL,
 		"print what each profile sets, and end", NULL},
+	{"print-metrics", WD_OPTION_FLAG, AT(is_print_metrics), NULL, NULL,
+		"print every metric with its type, unit and meaning, and end", NULL},
 	{0},
 };
 
@@ -175,6 +178,10 @@ static int run(int argc, char **argv, struct command_line *l, struct settings *s
 		return rc;
 	if (l->is_print_profiles) {
 		profiles_print(stdout);
+		return 0;
+	}
+	if (l->is_print_metrics) {
+		metrics_describe(stdout);
 		return 0;
 	}
 	wd_log_init("agent");

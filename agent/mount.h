@@ -35,6 +35,7 @@ struct mount {
 	struct origin *origin; /* the dataset's URL with this mount's own credentials: for proofs and checks */
 	struct wd_mm mm;
 	_Atomic uint64_t counted[WD_MM_COUNTS]; /* of its counts, in the metrics already */
+	_Atomic uint64_t opened, passthrough_bytes, missed_bytes; /* of opens that came to the agent */
 	int64_t mounted_s; /* Unix time; the directories' mtime */
 	_Atomic bool has_no_passthrough; /* an option, or the kernel refused */
 	_Atomic bool is_being_checked;	 /* by check.c */
@@ -100,6 +101,8 @@ void mount_counts_begin(struct mount *mnt);
 void mount_counts_take(struct mount *mnt);
 /* Before the metrics are printed. */
 void mounts_counts_take(struct agent *a);
+/* An open was answered by the agent; size: of the file, where it is passthrough. */
+void mount_count_open(struct mount *mnt, uint64_t size);
 
 /* ---- serve.c: a server's message on the hub thread ---- */
 bool serve_message(struct mount *mnt, struct conn *c, struct wd_msg *m);

@@ -14,6 +14,16 @@ static const enum metric metrics[WD_MM_COUNTS] = {
 	[WD_MM_READ_BYTES] = METRIC_SERVER_READ_BYTES,
 };
 
+/* What is opened by passthrough without a question is in the cache in whole. */
+static void count(enum wd_mm_count what, uint64_t n)
+{
+	metric_add(metrics[what], n);
+	if (what == WD_MM_PASSTHROUGH_OPENS)
+		metric_add(METRIC_HITS, n);
+	else if (what == WD_MM_PASSTHROUGH_BYTES)
+		metric_add(METRIC_HIT_BYTES, n);
+}
+
 void mount_counts_begin(struct mount *mnt)
 {
 	for (int i = 0; i < WD_MM_COUNTS; i++)
@@ -27,8 +37,14 @@ void mount_counts_take(struct mount *mnt)
 
 		/* who exchanges it adds the difference: two pages may be asked for at once */
 		if (now > before && atomic_compare_exchange_strong(&mnt->counted[i], &before, now))
-			metric_add(metrics[i], now - before);
+			count(i, now - before);
 	}
+}
+
+void mount_count_open(struct mount *mnt, uint64_t size)
+{
+	atomic_fetch_add_explicit(&mnt->opened, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&mnt->passthrough_bytes, size, memory_order_relaxed);
 }
 
 void mounts_counts_take(struct agent *a)

@@ -100,6 +100,7 @@ static void count_open(const struct open_file *of)
 	} else {
 		metric_inc(object_present_bytes(of->object) ? METRIC_OPENS_CACHED : METRIC_OPENS_COLD);
 	}
+	mount_count_open(of->mount, of->mode == WD_OPEN_PASSTHROUGH ? object_size(of->object) : 0);
 }
 
 /* Takes a file that is out of the table out of the world. */
@@ -278,8 +279,21 @@ static void proof_done(void *arg, int status, const struct wd_err *err)
 		open_decide(of);
 }
 
+/* What the cache has of it, before anything is fetched. */
+static void count_hit(struct open_file *of)
+{
+	uint64_t size = object_size(of->object), present = object_present_bytes(of->object);
+	uint64_t missing = object_is_complete(of->object) || present > size ? 0 : size - present;
+
+	metric_inc(missing ? METRIC_MISSES : METRIC_HITS);
+	metric_add(METRIC_HIT_BYTES, size - missing);
+	metric_add(METRIC_MISS_BYTES, missing);
+	atomic_fetch_add_explicit(&of->mount->missed_bytes, missing, memory_order_relaxed);
+}
+
 static void note_use(struct open_file *of)
 {
+	count_hit(of);
 	object_used(of->object);
 	if (pins_match(of->mount->agent->pins, of->mount->display, of->info.key))
 		(void)object_pin(of->object, true); /* else there are too many: counted */

@@ -342,32 +342,22 @@ static const char *const fault_labels[ORIGIN_FAULT_COUNT] = {
 #undef F
 };
 
+/* One figure for each label. */
+static void print_each(FILE *out, enum family family, const char *const *labels, size_t n, const _Atomic uint64_t *values)
+{
+	wd_family_begin(out, &families[family]);
+	for (size_t i = 0; i < n; i++)
+		wd_sample(out, &families[family], &labels[i], atomic_load(&values[i]));
+}
+
 void origin_print_metrics(FILE *out)
 {
-	static const char *const ops[] = {"list", "head", "get", "sts"};
+	static const char *const ops[ORIGIN_OP_COUNT] = {"list", "head", "get", "sts"};
 
-	fputs("# HELP warpdrive_origin_requests_total Requests sent to origins, retries included\n"
-	      "# TYPE warpdrive_origin_requests_total counter\n",
-		out);
-	for (int i = 0; i < ORIGIN_OP_COUNT; i++)
-		fprintf(out, "warpdrive_origin_requests_total{op=\"%s\"} %llu\n", ops[i],
-			(unsigned long long)atomic_load(&origin_stats.requests[i]));
-	fputs("# HELP warpdrive_origin_errors_total Requests that failed for good, after their retries\n"
-	      "# TYPE warpdrive_origin_errors_total counter\n",
-		out);
-	for (int i = 0; i < ORIGIN_OP_COUNT; i++)
-		fprintf(out, "warpdrive_origin_errors_total{op=\"%s\"} %llu\n", ops[i],
-			(unsigned long long)atomic_load(&origin_stats.errors[i]));
-	fputs("# HELP warpdrive_origin_faults_total Tries of requests that failed, by what was wrong; most are "
-	      "overcome by another try\n"
-	      "# TYPE warpdrive_origin_faults_total counter\n",
-		out);
-	for (int i = 0; i < ORIGIN_FAULT_COUNT; i++)
-		fprintf(out, "warpdrive_origin_faults_total{class=\"%s\"} %llu\n", fault_labels[i],
-			(unsigned long long)atomic_load(&origin_stats.faults[i]));
+	print_each(out, FAMILY_ORIGIN_REQUESTS, ops, ORIGIN_OP_COUNT, origin_stats.requests);
+	print_each(out, FAMILY_ORIGIN_ERRORS, ops, ORIGIN_OP_COUNT, origin_stats.errors);
+	print_each(out, FAMILY_ORIGIN_FAULTS, fault_labels, ORIGIN_FAULT_COUNT, origin_stats.faults);
+	wd_family_one(out, &families[FAMILY_ORIGIN_RETRIES], atomic_load(&origin_stats.retries));
+	wd_family_one(out, &families[FAMILY_ORIGIN_BYTES], atomic_load(&origin_stats.bytes));
 	health_print_metrics(out);
-	metrics_print_one(out, "warpdrive_origin_retries_total", "counter", "Requests tried again",
-		atomic_load(&origin_stats.retries));
-	metrics_print_one(out, "warpdrive_origin_bytes_total", "counter",
-		"Bytes of object data received from origins", atomic_load(&origin_stats.bytes));
 }

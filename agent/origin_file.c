@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "agent/get_queue.h"
+#include "agent/origin_health.h"
 #include "agent/origin_impl.h"
 #include "common/cleanup.h"
 #include "common/fault.h"
@@ -444,6 +445,7 @@ static int read_all(const struct get_job *job, char *buf, size_t cap)
 static void run_job(struct get_job *job)
 {
 	const struct origin_get *get = job->get;
+	int64_t began_ns = wd_now_ns();
 	size_t cap = get->length < READ_STEP ? (size_t)get->length : READ_STEP;
 	wd_autofree char *buf = malloc(cap);
 	struct wd_err err = WD_ERR_INIT;
@@ -458,6 +460,8 @@ static void run_job(struct get_job *job)
 		wd_err_sys(&err, -rc, "fetch '%s%s' bytes %" PRIu64 "-%" PRIu64, job->origin->url,
 			get->key, get->offset, get->offset + get->length - 1);
 		count_fault(rc, ORIGIN_OP_GET);
+	} else {
+		health_fetched(NULL, wd_now_ns() - began_ns);
 	}
 	get_queue_finish(pool.queue, job, rc, &err);
 }

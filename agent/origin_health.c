@@ -10,11 +10,13 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/breaker.h"
 #include "agent/http_client.h"
+#include "agent/metrics.h"
 #include "agent/pace.h"
 #include "common/lock.h"
 #include "common/log.h"
@@ -30,6 +32,8 @@ struct health {
 	char last[300]; /* how the last request failed */
 	bool has_failed; /* a request, for good; until the next answer */
 	uint64_t opened, closed;
+	bool has_series; /* of metrics; constant */
+	struct wd_histogram first_byte, fetched;
 	int64_t said_ns;
 	unsigned unsaid;
 	struct health *next;
@@ -39,6 +43,9 @@ static struct {
 	pthread_once_t once;
 	struct wd_mutex lock;
 	struct health *head WD_GUARDED_BY(lock);
+	unsigned nseries WD_GUARDED_BY(lock);
+	struct wd_histogram other_first_byte, other_fetched; /* of those without series of their own */
+	struct wd_histogram file_fetched; /* of file: */
 	void (*_Atomic closed)(void);
 	_Atomic unsigned max_low;
 } table = {.once = PTHREAD_ONCE_INIT};
@@ -69,6 +76,8 @@ struct health *health_open(const char *endpoint)
 		h->is_calm = true;
 		if (h->endpoint) {
 			pace_init(&h->pace, atomic_load(&table.max_low));
+			h->has_series = table.nseries < HEALTH_SERIES_MAX;
+			table.nseries += h->has_series;
 			h->next = table.head;
 			table.head = h;
 		} else {
@@ -93,8 +102,10 @@ void health_close(struct health *h)
 	is_last = --h->refs == 0;
 	while (is_last && *p != h)
 		p = &(*p)->next;
-	if (is_last)
+	if (is_last) {
 		*p = h->next;
+		table.nseries -= h->has_series;
+	}
 	wd_unlock(&table.lock);
 	if (!is_last)
 		return;
@@ -240,59 +251,87 @@ bool health_may_say(struct health *h, unsigned *ret_unsaid)
 	return may;
 }
 
-/* The endpoint is part of a URL that a user gave: nothing in it may end the label. */
-static void print_sample(FILE *out, const char *name, const char *endpoint, const char *more, uint64_t value)
+/* ---- metrics ---- */
+
+void health_first_byte(struct health *h, int64_t took_ns)
 {
-	fprintf(out, "%s{origin=\"", name);
-	for (const char *p = endpoint; *p; p++)
-		fputc(*p == '"' || *p == '\\' || (unsigned char)*p < 0x20 ? '_' : *p, out);
-	fprintf(out, "\"%s} %" PRIu64 "\n", more, value);
+	wd_histogram_add(h->has_series ? &h->first_byte : &table.other_first_byte, took_ns);
 }
 
-static const struct {
-	const char *name, *help;
-} pace_rows[] = {
-	{"warpdrive_origin_connections", "Connections that pay, of reads that nobody waits for"},
-	{"warpdrive_origin_request_limit", "Requests per second that the origin takes, since it complained; 0: no limit"},
-	{"warpdrive_origin_latency_microseconds", "Time to the first byte of an answer, of late"},
-	{"warpdrive_origin_bytes_per_second", "Bytes that came from the origin per second, when they last did"},
-};
+void health_fetched(struct health *h, int64_t took_ns)
+{
+	wd_histogram_add(!h ? &table.file_fetched : h->has_series ? &h->fetched : &table.other_fetched, took_ns);
+}
+
+static void print_times_locked(FILE *out, enum family family, size_t offset, const struct wd_histogram *other,
+	const struct wd_histogram *file) WD_REQUIRES(table.lock)
+{
+	static const char *const rest = "other", *const files = "file";
+	const struct wd_family *f = &families[family];
+
+	wd_family_begin(out, f);
+	for (const struct health *h = table.head; h; h = h->next)
+		if (h->has_series)
+			wd_histogram_print(out, f, (const char *const *)&h->endpoint,
+				(const struct wd_histogram *)((const char *)h + offset));
+	if (wd_histogram_count(other))
+		wd_histogram_print(out, f, &rest, other);
+	if (file && wd_histogram_count(file))
+		wd_histogram_print(out, f, &files, file);
+}
+
+static double pace_value(const struct pace_stats *s, enum family family)
+{
+	return family == FAMILY_CONNECTIONS   ? s->connections
+	       : family == FAMILY_REQUEST_LIMIT ? (uint64_t)s->request_limit
+	       : family == FAMILY_LATENCY	? s->latency_s
+						: (uint64_t)s->bytes_per_s;
+}
 
 static void print_paces_locked(FILE *out) WD_REQUIRES(table.lock)
 {
-	for (size_t i = 0; i < sizeof(pace_rows) / sizeof(pace_rows[0]); i++) {
-		fprintf(out, "# HELP %s %s\n# TYPE %s gauge\n", pace_rows[i].name, pace_rows[i].help,
-			pace_rows[i].name);
+	static const enum family order[] = {FAMILY_CONNECTIONS, FAMILY_REQUEST_LIMIT, FAMILY_LATENCY, FAMILY_RATE};
+
+	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+		const struct wd_family *f = &families[order[i]];
+
+		wd_family_begin(out, f);
 		for (struct health *h = table.head; h; h = h->next) {
 			struct pace_stats s;
 
+			if (!h->has_series)
+				continue;
 			pace_get_stats(&h->pace, &s);
-			print_sample(out, pace_rows[i].name, h->endpoint, "",
-				i == 0	 ? s.connections
-				: i == 1 ? (uint64_t)s.request_limit
-				: i == 2 ? (uint64_t)(s.latency_s * 1e6)
-					 : (uint64_t)s.bytes_per_s);
+			wd_sample_real(out, f, (const char *const *)&h->endpoint, pace_value(&s, order[i]));
 		}
+	}
+}
+
+static void print_breakers_locked(FILE *out) WD_REQUIRES(table.lock)
+{
+	const struct wd_family *state = &families[FAMILY_BREAKER], *moves = &families[FAMILY_BREAKER_MOVES];
+
+	wd_family_begin(out, state);
+	for (const struct health *h = table.head; h; h = h->next)
+		if (h->has_series)
+			wd_sample(out, state, (const char *const *)&h->endpoint, h->breaker.state);
+	wd_family_begin(out, moves);
+	for (const struct health *h = table.head; h; h = h->next) {
+		if (!h->has_series)
+			continue;
+		wd_sample(out, moves, (const char *[]){h->endpoint, "open"}, h->opened);
+		wd_sample(out, moves, (const char *[]){h->endpoint, "closed"}, h->closed);
 	}
 }
 
 void health_print_metrics(FILE *out)
 {
-	static const char state[] = "warpdrive_origin_breaker_state";
-	static const char transitions[] = "warpdrive_origin_breaker_transitions_total";
-
 	pthread_once(&table.once, table_init);
 	wd_lock(&table.lock);
-	fprintf(out, "# HELP %s 0: requests go; 1: one tries whether the origin is back; 2: they wait\n"
-		     "# TYPE %s gauge\n", state, state);
-	for (const struct health *h = table.head; h; h = h->next)
-		print_sample(out, state, h->endpoint, "", h->breaker.state);
-	fprintf(out, "# HELP %s How often an origin went away and came back\n# TYPE %s counter\n", transitions,
-		transitions);
-	for (const struct health *h = table.head; h; h = h->next) {
-		print_sample(out, transitions, h->endpoint, ",to=\"open\"", h->opened);
-		print_sample(out, transitions, h->endpoint, ",to=\"closed\"", h->closed);
-	}
+	print_breakers_locked(out);
 	print_paces_locked(out);
+	print_times_locked(out, FAMILY_FIRST_BYTE, offsetof(struct health, first_byte), &table.other_first_byte, NULL);
+	print_times_locked(out, FAMILY_FETCH_TIME, offsetof(struct health, fetched), &table.other_fetched,
+		&table.file_fetched);
 	wd_unlock(&table.lock);
 }

@@ -47,7 +47,14 @@ bool health_may_say(struct health *h, unsigned *ret_unsaid);
 /* Does the fault mean that the endpoint is away or wants to be left alone? */
 bool origin_fault_is_outage(enum origin_fault fault);
 
-/* warpdrive_origin_breaker_state and its transitions, one sample per endpoint. */
+/* A ranged read's first byte came after so long. */
+void health_first_byte(struct health *h, int64_t took_ns);
+/* ... and all of it did. h NULL: it was one of a file system. */
+void health_fetched(struct health *h, int64_t took_ns);
+
+/* So many endpoints have series of their own; what takes time at the others is added up as "other". */
+#define HEALTH_SERIES_MAX 64
+/* warpdrive_origin_...: one sample per endpoint. */
 void health_print_metrics(FILE *out);
 
 #endif

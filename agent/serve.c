@@ -26,6 +26,7 @@ struct request {
 	uint32_t max_body;
 	char name[TREE_NAME_MAX + 1];
 	struct fetch_wait wait; /* ENSURE */
+	int64_t began_ns;	/* the same */
 	struct fetch *fetch;
 	struct mount_job job;
 };
@@ -246,6 +247,7 @@ static void ensure_done(struct fetch_wait *w, int status, int fd, const struct w
 	struct request *q = (struct request *)((char *)w - offsetof(struct request, wait));
 	struct wd_msg *m;
 
+	wd_histogram_add(&metric_read_wait, wd_now_ns() - q->began_ns);
 	if (status < 0) {
 		/* the fetch has logged it, once for all who waited */
 		conn_reply_error(q->conn, WD_MSG_ENSURE, q->id, status, err ? err->msg : "");
@@ -299,6 +301,7 @@ static bool on_ensure(struct mount *mnt, struct conn *c, struct wd_msg *m)
 		.flow = mnt->flow,
 		.cb = ensure_done,
 		.is_gone = ensure_is_gone};
+	q->began_ns = wd_now_ns();
 	fetch_ensure(q->fetch, &q->wait);
 	return true;
 }

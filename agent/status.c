@@ -11,10 +11,12 @@
 
 #include "agent/cache_metrics.h"
 #include "agent/condition.h"
-#include "agent/holder.h"
 #include "agent/metrics.h"
 #include "agent/mount.h"
+#include "agent/mount_metrics.h"
+#include "agent/warm.h"
 #include "common/cleanup.h"
+#include "common/rpc_stats.h"
 
 #define MAX_MOUNTS 1024
 
@@ -186,27 +188,18 @@ void status_on_keeper_request(struct agent *a, struct conn *c, uint64_t id)
 void status_print_metrics(struct agent *a, FILE *out)
 {
 	struct fetcher_stats f;
-	unsigned mounts = 0;
 
 	mounts_counts_take(a);
 	metrics_print(out);
 	origin_print_metrics(out);
 	cache_print_metrics(a->store, a->meta, out);
 	fetcher_get_stats(a->fetcher, &f);
-	metrics_print_one(out, "warpdrive_agent_waiting_reads", "gauge", "Reads that wait for bytes", f.waits);
-	metrics_print_one(out, "warpdrive_agent_prefetch_bytes", "gauge", "Bytes of prefetch under way",
-		f.prefetch_bytes);
-	wd_lock(&a->lock);
-	for (struct mount *mnt = a->mounts; mnt; mnt = mnt->next)
-		mounts++;
-	wd_unlock(&a->lock);
-	metrics_print_one(out, "warpdrive_agent_held_mounts", "gauge",
-		"Mounts whose descriptors are held for the next keeper", holder_count(a->holder));
-	metrics_print_one(out, "warpdrive_mounts", "gauge", "Mounts served", mounts);
-	condition_print_metrics(a, out);
+	wd_family_one(out, &families[FAMILY_WAITING_READS], f.waits);
+	wd_family_one(out, &families[FAMILY_PREFETCHING], f.prefetch_bytes);
+	warms_print_metrics(a->warms, out);
+	mounts_print_metrics(a, out);
 	keeper_link_print_metrics(a->keeper, out);
-	fprintf(out,
-		"# HELP warpdrive_build_info The build\n# TYPE warpdrive_build_info gauge\n"
-		"warpdrive_build_info{version=\"%s\"} 1\n",
-		WD_VERSION);
+	rpc_stats_print(out);
+	wd_family_begin(out, &families[FAMILY_BUILD]);
+	wd_sample(out, &families[FAMILY_BUILD], (const char *[]){WD_VERSION}, 1);
 }

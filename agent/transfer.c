@@ -61,6 +61,7 @@ static void take_jobs(struct transfer_thread *t)
 		s->progress_at = job->get->resume.progress_at;
 		s->sink_rc = 0;
 		s->last[0] = 0;
+		s->taken_ns = wd_now_ns();
 		start_clock(s, job->get);
 		t->nused++;
 		if (job->is_cancelled)

@@ -16,6 +16,7 @@ struct slot {
 	uint64_t given;	       /* bytes the sink has */
 	uint64_t progress_at;  /* given, at the last progress */
 	int64_t due_ns;	       /* WAITING: the next try */
+	int64_t taken_ns;      /* when the read got its place */
 	int64_t begun_ns, body_ns; /* when the try began, and when its body was last heard of */
 	uint64_t paced;	       /* given, as far as the pace of the origin knows */
 	int sink_rc;	       /* what the sink ended the transfer with */

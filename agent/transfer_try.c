@@ -93,6 +93,7 @@ static size_t on_write(char *data, size_t size, size_t n, void *arg)
 		s->body_ns = wd_now_ns();
 		s->paced = s->given;
 		pace_first_byte(s->job->origin->pace, s->body_ns, s->body_ns - s->begun_ns);
+		health_first_byte(s->try.site->health, s->body_ns - s->begun_ns);
 		health_answered(s->try.site->health); /* who waits for this need not wait for the body */
 	}
 	if (len > get->length - s->given) {
@@ -142,6 +143,7 @@ void transfer_finish(struct transfer_thread *t, struct slot *s, int status, cons
 
 	if (status == 0) {
 		say_overcome(s);
+		health_fetched(transfer_site(s)->health, wd_now_ns() - s->taken_ns);
 	} else {
 		wd_err_set(&err, -status, "fetch '%s%s' bytes %" PRIu64 "-%" PRIu64 ": %s after %u %s",
 			s->job->origin->url, get->key, get->offset, get->offset + get->length - 1, text,

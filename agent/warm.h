@@ -15,6 +15,7 @@
  */
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "agent/mount.h"
 
@@ -78,6 +79,8 @@ void warm_peek(struct warm *w, struct warm_progress *ret_progress);
 const char *warm_target(const struct warm *w);
 /* The failure with this number; false: there is none. The strings live as long as the task. */
 bool warm_failure(struct warm *w, uint64_t number, const char **ret_path, int *ret_code, const char **ret_text);
+/* warpdrive_warm_...: how many tasks there are, and how far those that run have come. */
+void warms_print_metrics(struct warms *ws, FILE *out);
 /* Ids of tasks (of this mount, or all), the oldest first; returns how many. */
 size_t warm_list(struct warms *ws, const struct mount *mnt, uint64_t *ids, size_t max);
 

@@ -15,6 +15,7 @@
 #include "common/lock.h"
 #include "common/log.h"
 #include "common/utf8.h"
+#include "common/rpc_stats.h"
 #include "common/rpc_text.h"
 
 enum rpc_code rpc_fail(struct rpc_call *call, enum rpc_code code, const char *fmt, ...)
@@ -169,6 +170,7 @@ enum rpc_code rpc_run(const struct rpc_method *m, struct rpc_call *call, const v
 	*ret_bytes = NULL;
 	*ret_len = 0;
 	code = run(m, call, bytes, len, ret_bytes, ret_len);
+	rpc_stats_add(m->path, code, wd_now_ns() - start_ns);
 	log_call(m, call, code, wd_now_ns() - start_ns);
 	return code;
 }

@@ -206,6 +206,12 @@ static inline void keeper_count(struct keeper *k, enum wd_keeper_stat stat)
 	k->is_stats_news = true;
 }
 
+static inline void keeper_add_time(struct keeper *k, enum wd_keeper_stat stat, int64_t took_ns)
+{
+	k->stats[stat] += took_ns > 0 ? (uint64_t)took_ns / 1000 : 0;
+	k->is_stats_news = true;
+}
+
 /* ---- keeper_loop.c ---- */
 int source_watch(struct keeper *k, struct source *source, int fd,
 	void (*on_event)(struct keeper *k, struct source *source), struct wd_err *err);

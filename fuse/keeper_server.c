@@ -170,8 +170,10 @@ void server_go(struct keeper *k, struct mount *m)
 	if (wd_msg_send(m->control.fd, &k->out, MSG_DONTWAIT) < 0)
 		return; /* it is dying */
 	watch_start(k, m);
-	if (m->restarts > 0)
+	if (m->restarts > 0) {
 		keeper_count(k, WD_KEEPER_takeovers);
+		keeper_add_time(k, WD_KEEPER_takeover_stall_us, wd_now_ns() - m->down_since_ns);
+	}
 }
 
 void server_send_agent_sock(struct keeper *k, struct mount *m, int end)

@@ -56,7 +56,7 @@ static void put_mount(FILE *f, const struct keeper *k, const struct mount *m)
 static void put_counters(FILE *f, const struct keeper *k)
 {
 	static const char *const names[] = {
-#define S(name, help) #name,
+#define S(name, metric, unit, help) #name,
 		WD_KEEPER_STATS(S)
 #undef S
 	};

@@ -51,6 +51,7 @@ static void every_open_and_byte_is_exported_once(void **state)
 	uint64_t cached = printed("\nwarpdrive_opens_total{mode=\"cached\"} ");
 	uint64_t local = printed("\nwarpdrive_read_bytes_total{tier=\"local\"} ");
 	uint64_t read = printed("\nwarpdrive_server_read_bytes_total ");
+	uint64_t hits = printed("\nwarpdrive_cache_hits_total "), hit = printed("\nwarpdrive_cache_hit_bytes_total ");
 	struct mount *mnt = make_mount();
 
 	mount_counts_begin(mnt);
@@ -65,6 +66,8 @@ static void every_open_and_byte_is_exported_once(void **state)
 		assert_int_equal(printed("\nwarpdrive_opens_total{mode=\"cached\"} "), cached + 2 * i);
 		assert_int_equal(printed("\nwarpdrive_read_bytes_total{tier=\"local\"} "), local + 700000 * i);
 		assert_int_equal(printed("\nwarpdrive_server_read_bytes_total "), read + 4096 * i);
+		assert_int_equal(printed("\nwarpdrive_cache_hits_total "), hits + i);
+		assert_int_equal(printed("\nwarpdrive_cache_hit_bytes_total "), hit + 700000 * i);
 	}
 	free_mount(mnt);
 }
