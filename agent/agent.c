@@ -269,6 +269,7 @@ static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 	a->tree = tree_new(a->meta, s);
 	a->fetcher = fetcher_new(a->store, a->meta, s);
 	a->ahead = ahead_new(a);
+	a->pool = open_pool_new(s);
 	a->jobs = jobs_new((unsigned)s->metadata_workers, JOB_QUEUE);
 	a->control = jobs_new(CONTROL_THREADS, CONTROL_QUEUE);
 	a->waiters = jobs_new(WAITERS, WAITERS_QUEUE);
@@ -276,7 +277,7 @@ static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 	a->keeper = keeper_link_new();
 	a->holder = holder_new(a);
 	a->refresher = refresher_new(a);
-	if (!a->tree || !a->fetcher || !a->ahead || !a->jobs || !a->control || !a->waiters || !a->warms || !a->keeper ||
+	if (!a->tree || !a->fetcher || !a->ahead || !a->pool || !a->jobs || !a->control || !a->waiters || !a->warms || !a->keeper ||
 		!a->holder || !a->refresher)
 		return wd_err_set(err, ENOMEM, "out of memory");
 	rc = open_http(a, false, err);
@@ -319,6 +320,7 @@ static void agent_close(struct agent *a)
 	refresher_free(a->refresher);
 	store_close(a->store);
 	ahead_free(a->ahead);
+	open_pool_free(a->pool);
 	fetcher_free(a->fetcher);
 	tree_free(a->tree);
 	meta_close(a->meta);

@@ -5,7 +5,7 @@
  * The agent as a whole: what its parts share.
  *
  * Lock order, outermost first: agent->lock, mount->lock; warms->lock, warm->lock; holder->lock, conn->lock;
- * ahead->lock, jobs->lock; hub, tree, dataset, fetcher, fetch,
+ * ahead->lock, jobs->lock; hub, tree, dataset, fetcher, fetch, pool,
  * store and object locks are leaves of their modules: none of them is held when a lock of another
  * module is taken.
  */
@@ -22,6 +22,7 @@
 
 struct ahead;
 struct mount;
+struct open_pool;
 struct holder;
 struct http;
 struct server_program;
@@ -39,6 +40,7 @@ struct agent {
 	struct tree *tree;
 	struct fetcher *fetcher;
 	struct ahead *ahead;
+	struct open_pool *pool;
 	struct jobs *jobs;
 	struct jobs *waiters; /* calls that wait for news of a task */
 	struct jobs *control; /* status and checks: answered while all of jobs waits for an origin */

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See keeper_link.h. Calls are kept by id until answered; the keeper answers in order, fast. */
+/* See keeper_link.h. Calls are kept by id until answered; the keeper answers in order, fast.
+ *
+ * The keeper waits for nobody: who does not read its answers is dropped. Closes may come by the thousand (a server
+ * that gives a pool back), from the thread that is to read the answers; so a few are asked at a time, and the others
+ * wait in line. */
 #include "agent/keeper_link.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "agent/hash.h"
 #include "agent/metrics.h"
@@ -12,11 +17,17 @@
 #include "common/keeper_stats.h"
 #include "common/lock.h"
 
+#define CLOSES_MAX 64 /* unanswered */
+
 struct call {
 	uint64_t id;
 	keeper_cb cb;		   /* either, or neither */
 	keeper_status_cb status_cb;
 	void *arg;
+	bool is_close;
+	uint64_t mount; /* of a close */
+	uint32_t backing_id;
+	struct call *prev, *next; /* in the line of closes */
 	UT_hash_handle hh;
 };
 
@@ -24,6 +35,8 @@ struct keeper_link {
 	struct wd_mutex lock;
 	struct conn *conn;  /* guarded by lock, as all below */
 	struct call *calls;
+	struct call *closes; /* that were not asked yet */
+	unsigned nclosing;   /* of calls */
 	uint64_t next_id;
 	unsigned nstatus; /* calls with status_cb */
 	uint64_t stats[WD_KEEPER_STATS_COUNT];
@@ -69,9 +82,12 @@ static void finish(struct call *c, int status, uint32_t backing_id, int fd, cons
 }
 
 /* Ends all pending calls of a keeper that is gone. */
-static void end_all(struct call *calls)
+static void end_all(struct call *calls, struct call *closes)
 {
 	struct call *c, *tmp;
+
+	DL_FOREACH_SAFE(closes, c, tmp)
+		finish(c, -ECANCELED, 0, -1, "the keeper is gone");
 
 	HASH_ITER(hh, calls, c, tmp) {
 		HASH_DEL(calls, c);
@@ -79,19 +95,25 @@ static void end_all(struct call *calls)
 	}
 }
 
+static void take_all_locked(struct keeper_link *k, struct call **ret_calls, struct call **ret_closes)
+{
+	*ret_calls = k->calls;
+	*ret_closes = k->closes;
+	k->calls = k->closes = NULL;
+	k->nstatus = k->nclosing = 0;
+}
+
 void keeper_link_attach(struct keeper_link *k, struct conn *conn)
 {
 	struct conn *old;
-	struct call *calls;
+	struct call *calls, *closes;
 
 	wd_lock(&k->lock);
 	old = k->conn;
-	calls = k->calls;
-	k->calls = NULL;
-	k->nstatus = 0;
+	take_all_locked(k, &calls, &closes);
 	k->conn = conn_ref(conn);
 	wd_unlock(&k->lock);
-	end_all(calls);
+	end_all(calls, closes);
 	if (old) {
 		conn_drop(old);
 		conn_unref(old);
@@ -100,19 +122,17 @@ void keeper_link_attach(struct keeper_link *k, struct conn *conn)
 
 void keeper_link_detach(struct keeper_link *k, struct conn *conn)
 {
-	struct call *calls = NULL;
+	struct call *calls = NULL, *closes = NULL;
 	bool is_ours;
 
 	wd_lock(&k->lock);
 	is_ours = k->conn == conn;
 	if (is_ours) {
 		k->conn = NULL;
-		calls = k->calls;
-		k->calls = NULL;
-		k->nstatus = 0;
+		take_all_locked(k, &calls, &closes);
 	}
 	wd_unlock(&k->lock);
-	end_all(calls);
+	end_all(calls, closes);
 	if (is_ours)
 		conn_unref(conn);
 }
@@ -137,6 +157,38 @@ bool keeper_link_is(struct keeper_link *k, const struct conn *conn)
 	return is_it;
 }
 
+/* The first of the line, entered among the calls, if it may be asked now; *ret_conn is a reference. */
+static struct call *next_close(struct keeper_link *k, struct wd_msg *m, struct conn **ret_conn)
+{
+	struct call *c;
+
+	wd_lock(&k->lock);
+	c = k->conn && k->nclosing < CLOSES_MAX ? k->closes : NULL;
+	if (c) {
+		DL_DELETE(k->closes, c);
+		k->nclosing++;
+		c->id = ++k->next_id;
+		HASH_ADD(hh, k->calls, id, sizeof(c->id), c);
+		wd_msg_start(m, WD_MSG_BACKING_CLOSE, c->id);
+		wd_put_u64(m, c->mount);
+		wd_put_u32(m, c->backing_id);
+		*ret_conn = conn_ref(k->conn);
+	}
+	wd_unlock(&k->lock);
+	return c;
+}
+
+static void send_closes(struct keeper_link *k)
+{
+	struct wd_msg *m = hub_scratch();
+	struct conn *conn;
+
+	while (next_close(k, m, &conn)) {
+		conn_send(conn, m);
+		conn_unref(conn);
+	}
+}
+
 bool keeper_link_reply(struct keeper_link *k, struct wd_msg *m)
 {
 	bool is_status = m->type == (WD_MSG_KEEPER_STATUS | WD_MSG_REPLY);
@@ -145,6 +197,7 @@ bool keeper_link_reply(struct keeper_link *k, struct wd_msg *m)
 	struct call *c;
 	uint32_t backing_id = 0;
 	char reason[256] = "";
+	bool is_close;
 
 	if (m->status == 0 && m->type == (WD_MSG_BACKING_OPEN | WD_MSG_REPLY))
 		backing_id = wd_rd_u32(&r);
@@ -160,9 +213,13 @@ bool keeper_link_reply(struct keeper_link *k, struct wd_msg *m)
 		HASH_DEL(k->calls, c);
 	if (c && is_status)
 		k->nstatus--;
+	is_close = c && c->is_close;
+	k->nclosing -= is_close;
 	wd_unlock(&k->lock);
 	if (c)
 		finish(c, m->status, backing_id, fd, reason);
+	if (is_close)
+		send_closes(k);
 	return true;
 }
 
@@ -284,12 +341,26 @@ void keeper_backing_open(struct keeper_link *k, uint64_t mount, int fd, keeper_c
 
 void keeper_backing_close(struct keeper_link *k, uint64_t mount, uint32_t backing_id, keeper_cb cb, void *arg)
 {
-	struct wd_msg *m = hub_scratch();
+	struct call *c = calloc(1, sizeof(*c));
+	bool is_up = false;
+	int status = c ? -ECANCELED : -ENOMEM;
 
-	wd_msg_start(m, WD_MSG_BACKING_CLOSE, 0);
-	wd_put_u64(m, mount);
-	wd_put_u32(m, backing_id);
-	call(k, m, cb, arg);
+	if (c) {
+		*c = (struct call){
+			.cb = cb, .arg = arg, .is_close = true, .mount = mount, .backing_id = backing_id};
+		wd_lock(&k->lock);
+		is_up = k->conn != NULL;
+		if (is_up)
+			DL_APPEND(k->closes, c);
+		wd_unlock(&k->lock);
+	}
+	if (is_up) {
+		send_closes(k);
+		return;
+	}
+	free(c);
+	if (cb)
+		cb(arg, status, 0, "the keeper is gone");
 }
 
 void keeper_offer_program(struct keeper_link *k, const char *id, int fd, keeper_cb cb, void *arg)

@@ -19,7 +19,7 @@ typedef void (*keeper_cb)(void *arg, int status, uint32_t backing_id, const char
 typedef void (*keeper_status_cb)(void *arg, int status, int fd, const char *reason);
 
 struct keeper_link *keeper_link_new(void);
-/* Ends every pending call with -EPIPE, and every later one. When the hub has ended: no keeper comes. */
+/* Ends every pending call with -EPIPE or what is said below, and every later one. When the hub has ended: no keeper comes. */
 void keeper_link_stop(struct keeper_link *k);
 void keeper_link_free(struct keeper_link *k);
 /* The keeper said hello on c: it replaces an earlier one. */
@@ -46,7 +46,7 @@ void keeper_offer_program(
 	struct keeper_link *k, const char *id, int fd, keeper_cb cb, void *arg);
 /* Registers fd (borrowed) for passthrough on the mount. cb exactly once, maybe at once. */
 void keeper_backing_open(struct keeper_link *k, uint64_t mount, int fd, keeper_cb cb, void *arg);
-/* cb may be NULL. */
+/* cb may be NULL. -EPIPE: the keeper went while it was asked, the id may be closed; -ECANCELED: it was not asked. */
 void keeper_backing_close(struct keeper_link *k, uint64_t mount, uint32_t backing_id, keeper_cb cb,
 	void *arg);
 

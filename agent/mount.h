@@ -53,6 +53,7 @@ struct mount {
 	struct wd_err renewal_trouble WD_GUARDED_BY(lock); /* why the last renewal was refused; code 0: it was not */
 	struct conn *conn WD_GUARDED_BY(lock);
 	struct open_file *opens WD_GUARDED_BY(lock); /* by node */
+	struct open_file *by_object WD_GUARDED_BY(lock); /* those that are OPEN, by the object's id; several may have one */
 	bool is_gone WD_GUARDED_BY(lock);
 	/* its share, see mount_share.c */
 	struct mount_job *jobs WD_GUARDED_BY(lock); /* that wait */
@@ -133,6 +134,11 @@ void open_note_uses(void *arg);
 void open_drop_idle(struct mount *mnt);
 /* For a mount that comes from an agent that died: ends what that one was taking back from the pool. */
 void open_inherit(struct mount *mnt);
+
+/* ---- open_pool.c ---- */
+/* Bounds the pools of all mounts: as many files stay registered with the kernel, unless more are open. */
+struct open_pool *open_pool_new(const struct settings *settings);
+void open_pool_free(struct open_pool *p);
 
 /* ---- repair.c: the store's damaged callback; arg: struct agent ---- */
 void repair_damaged(void *arg, const struct object_id *id, uint64_t offset, uint64_t len);

@@ -40,6 +40,7 @@ static void open_decide(struct open_file *of);
 
 void open_file_free(struct open_file *of)
 {
+	open_pool_remove(of->mount->agent->pool, of);
 	if (of->object && of->mode == WD_OPEN_PASSTHROUGH && of->state != OPENING)
 		object_unpool(of->object);
 	fetch_close(of->fetch);
@@ -111,11 +112,27 @@ static void open_close(struct open_file *of)
 	open_file_free(of);
 }
 
+static void index_locked(struct mount *mnt, struct open_file *of) WD_REQUIRES(mnt->lock)
+{
+	of->id = *object_id(of->object);
+	HASH_ADD(hh_object, mnt->by_object, id, sizeof(of->id), of);
+	of->is_indexed = true;
+}
+
+void open_take_out_locked(struct mount *mnt, struct open_file *of)
+{
+	HASH_DEL(mnt->opens, of);
+	if (of->is_indexed)
+		HASH_DELETE(hh_object, mnt->by_object, of);
+	of->is_indexed = false;
+}
+
 /* Answers all who wait. The mount may have gone meanwhile, or the file been released: then nothing stays
  * open. */
 static void open_done(struct open_file *of)
 {
-	struct mount *mnt = of->mount;
+	struct mount *mnt = of->mount; /* not to be used after of */
+	struct agent *agent = mnt->agent;
 	struct waiting *w, *tmp, *waiting;
 	enum wd_open_mode mode = of->mode;
 	uint32_t backing_id = of->backing_id;
@@ -129,6 +146,7 @@ static void open_done(struct open_file *of)
 		fetch_close(of->fetch);
 		of->fetch = NULL;
 		object_pool(of->object);
+		open_pool_add(mnt->agent->pool, of);
 	}
 	wd_lock(&mnt->lock);
 	is_gone = mnt->is_gone;
@@ -137,7 +155,9 @@ static void open_done(struct open_file *of)
 	waiting = of->waiting;
 	of->waiting = NULL;
 	if (is_gone || is_released)
-		HASH_DEL(mnt->opens, of);
+		open_take_out_locked(mnt, of);
+	else
+		index_locked(mnt, of);
 	wd_unlock(&mnt->lock);
 	LL_FOREACH_SAFE(waiting, w, tmp) {
 		reply_open(w->conn, w->id, mode, backing_id, object);
@@ -148,6 +168,8 @@ static void open_done(struct open_file *of)
 	else if (is_released)
 		open_close(of);
 	object_unref(object);
+	if (mode == WD_OPEN_PASSTHROUGH)
+		open_pool_shrink(agent->pool);
 }
 
 static void open_fail(struct open_file *of, int status, const struct wd_err *err)
@@ -405,7 +427,8 @@ void open_on_open(struct mount *mnt, struct conn *c, uint64_t id, uint64_t node,
 		waiting_free(w);
 	}
 	if (object) {
-		object_used(object);
+		if (!(flags & WD_OPEN_REOPEN)) /* a restart is no use */
+			object_used(object);
 		reply_open(c, id, mode, backing_id, object);
 		object_unref(object);
 		waiting_free(w);
@@ -421,7 +444,7 @@ void open_on_release(struct mount *mnt, uint64_t node)
 	wd_lock(&mnt->lock);
 	HASH_FIND(hh, mnt->opens, &node, sizeof(node), of);
 	if (of && of->state == OPEN) {
-		HASH_DEL(mnt->opens, of);
+		open_take_out_locked(mnt, of);
 	} else if (of) {
 		of->is_released = true; /* its next steps see to it */
 		of = NULL;
@@ -462,15 +485,12 @@ struct fetch *open_fetch(struct mount *mnt, uint64_t node)
 struct fetch *open_fetch_of(struct mount *mnt, const struct object_id *id)
 {
 	struct fetch *fetch = NULL;
-	struct open_file *of, *tmp;
+	struct open_file *of;
 
 	wd_lock(&mnt->lock);
-	HASH_ITER(hh, mnt->opens, of, tmp) {
-		if (of->state != OPEN || memcmp(object_id(of->object), id, sizeof(*id)) != 0)
-			continue;
+	HASH_FIND(hh_object, mnt->by_object, id, sizeof(*id), of);
+	if (of && of->state == OPEN)
 		fetch = fetch_of_locked(mnt, of);
-		break;
-	}
 	wd_unlock(&mnt->lock);
 	return fetch;
 }
@@ -500,7 +520,7 @@ static struct open_file *take_out(struct mount *mnt, bool is_all)
 	HASH_ITER(hh, mnt->opens, of, tmp) {
 		if (of->state != OPEN || (!is_all && wd_mm_find(&mnt->mm, of->node)))
 			continue; /* one that is not OPEN is in the hands of its next step */
-		HASH_DEL(mnt->opens, of);
+		open_take_out_locked(mnt, of);
 		HASH_ADD(hh, gone, node, sizeof(of->node), of);
 	}
 	wd_unlock(&mnt->lock);

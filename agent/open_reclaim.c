@@ -9,153 +9,256 @@
  *
  * A server that opens the pooled file at the same moment takes the id by the same swap, and one of the two
  * loses: an id that is being closed is used by nobody. OPENs that come meanwhile wait on the open file, and
- * begin anew when it is over. All this runs on the evictor's thread, or on that of a job, which waits for the
- * keeper's answer.
+ * begin anew when it is over. Begun on the evictor's thread, on that of a job, or by who opens a file beyond
+ * the bound (open_pool.c); ended on the thread that brings the keeper's answer, however late that comes.
  */
 #include "agent/open_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <utlist.h>
 
 #include "agent/metrics.h"
 
 #define RECLAIM_WAIT_NS 2000000000LL
+#define DROP_AT_ONCE 256 /* ids */
 #define MOUNTS_MAX 256
 
-struct reclaim {
+/* Who waits until some ids were taken back. */
+struct batch {
 	struct wd_mutex lock;
-	struct wd_cond answered;
-	int status; /* 1: not yet */
-	int refs;   /* the waiter and the call */
+	struct wd_cond ended;
+	unsigned npending WD_GUARDED_BY(lock), nfailed WD_GUARDED_BY(lock);
+	unsigned refs WD_GUARDED_BY(lock); /* the waiter, and each reclaim */
 };
 
-static void reclaim_unref(struct reclaim *r)
-{
-	int refs;
+struct reclaim {
+	struct mount *mnt;
+	struct open_file *of; /* RECLAIMING: ours */
+	struct wd_mm_inode *entry;
+	struct batch *batch; /* or NULL */
+};
 
-	wd_lock(&r->lock);
-	refs = --r->refs;
-	wd_unlock(&r->lock);
-	if (refs == 0) {
-		wd_cond_done(&r->answered);
-		wd_mutex_done(&r->lock);
-		free(r);
-	}
+static struct batch *batch_new(void)
+{
+	struct batch *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return NULL;
+	wd_mutex_init(&b->lock);
+	wd_cond_init(&b->ended);
+	b->refs = 1;
+	return b;
 }
 
-static void reclaim_answered(void *arg, int status, uint32_t backing_id, const char *reason)
+static void batch_unref(struct batch *b)
+{
+	unsigned refs;
+
+	wd_lock(&b->lock);
+	refs = --b->refs;
+	wd_unlock(&b->lock);
+	if (refs > 0)
+		return;
+	wd_cond_done(&b->ended);
+	wd_mutex_done(&b->lock);
+	free(b);
+}
+
+static void batch_add(struct batch *b)
+{
+	wd_lock(&b->lock);
+	b->npending++;
+	b->refs++;
+	wd_unlock(&b->lock);
+}
+
+static void batch_end_one(struct batch *b, bool is_back)
+{
+	wd_lock(&b->lock);
+	b->npending--;
+	b->nfailed += !is_back;
+	wd_cond_broadcast(&b->ended);
+	wd_unlock(&b->lock);
+	batch_unref(b);
+}
+
+/* True when all were taken back. The caller's reference goes. */
+static bool batch_wait(struct batch *b)
+{
+	int64_t deadline = wd_now_ns() + RECLAIM_WAIT_NS;
+	bool is_all;
+
+	wd_lock(&b->lock);
+	while (b->npending > 0 && wd_cond_wait_until(&b->ended, &b->lock, deadline) == 0)
+		;
+	is_all = b->npending == 0 && b->nfailed == 0;
+	wd_unlock(&b->lock);
+	batch_unref(b);
+	return is_all;
+}
+
+/* The keeper's answer. One that died while it was asked (EPIPE) may have closed the id before: nobody may open the
+ * file with it any longer. If it had not, the id stays registered until the mount ends. */
+static void given_back(void *arg, int status, uint32_t backing_id, const char *reason)
 {
 	struct reclaim *r = arg;
-
-	wd_lock(&r->lock);
-	r->status = status;
-	wd_cond_broadcast(&r->answered);
-	wd_unlock(&r->lock);
-	reclaim_unref(r);
-}
-
-/* Closes an id at the keeper and waits for it. */
-static int close_and_wait(struct mount *mnt, uint32_t backing_id)
-{
-	struct reclaim *r = calloc(1, sizeof(*r));
-	int64_t deadline = wd_now_ns() + RECLAIM_WAIT_NS;
-	int status;
-
-	if (!r)
-		return -ENOMEM;
-	wd_mutex_init(&r->lock);
-	wd_cond_init(&r->answered);
-	r->status = 1;
-	r->refs = 2;
-	keeper_backing_close(mnt->agent->keeper, mnt->id, backing_id, reclaim_answered, r);
-	wd_lock(&r->lock);
-	while (r->status == 1 && wd_cond_wait_until(&r->answered, &r->lock, deadline) == 0)
-		;
-	status = r->status;
-	wd_unlock(&r->lock);
-	reclaim_unref(r);
-	return status == 1 ? -ETIMEDOUT : status == -ENOENT ? 0 : status;
-}
-
-/* The open file of this object, or (id NULL) of any that is idle, moved to RECLAIMING when its pooled id could be
- * taken. 0: there is none. */
-static int take_idle_locked(struct mount *mnt, const struct object_id *id, struct open_file **ret_of,
-	struct wd_mm_inode **ret_entry) WD_REQUIRES(mnt->lock)
-{
-	struct open_file *of, *tmp;
-	struct wd_mm_inode *e;
-	uint32_t idle;
-
-	HASH_ITER(hh, mnt->opens, of, tmp) {
-		if (!of->object || (id && memcmp(object_id(of->object), id, sizeof(*id)) != 0))
-			continue;
-		e = of->state == OPEN && of->mode == WD_OPEN_PASSTHROUGH ? wd_mm_find(&mnt->mm, of->node) : NULL;
-		idle = WD_INO_IDLE;
-		if (!e || !atomic_compare_exchange_strong(&e->state, &idle, WD_INO_RECLAIM)) {
-			if (id)
-				return -EBUSY;
-			continue;
-		}
-		if (atomic_load(&e->node) != of->node) {
-			atomic_store(&e->state, WD_INO_IDLE); /* another node's by now */
-			if (id)
-				return -EBUSY;
-			continue;
-		}
-		of->state = RECLAIMING;
-		*ret_of = of;
-		*ret_entry = e;
-		return 1;
-	}
-	return 0;
-}
-
-/* 1: one was taken back; 0: there is none; -EBUSY. */
-static int reclaim_in(struct mount *mnt, const struct object_id *id)
-{
-	struct open_file *of = NULL;
-	struct wd_mm_inode *e = NULL;
+	struct mount *mnt = r->mnt;
 	struct waiting *w, *tmp, *waiting;
-	uint64_t node;
+	uint64_t node = r->of->node;
 	bool is_over;
-	int rc, closed;
 
 	wd_lock(&mnt->lock);
-	rc = take_idle_locked(mnt, id, &of, &e);
-	wd_unlock(&mnt->lock);
-	if (rc <= 0)
-		return rc;
-	node = of->node;
-	closed = close_and_wait(mnt, of->backing_id);
-	wd_lock(&mnt->lock);
-	waiting = of->waiting;
-	of->waiting = NULL;
-	is_over = closed == 0 || mnt->is_gone;
+	waiting = r->of->waiting;
+	r->of->waiting = NULL;
+	is_over = status == 0 || status == -ENOENT || status == -EPIPE || mnt->is_gone;
 	if (is_over) {
-		HASH_DEL(mnt->opens, of);
-		atomic_store(&e->state, WD_INO_GONE);
+		open_take_out_locked(mnt, r->of);
+		atomic_store(&r->entry->state, WD_INO_GONE);
 	} else {
-		of->state = OPEN;
-		atomic_store(&e->state, WD_INO_IDLE);
+		r->of->state = OPEN;
+		atomic_store(&r->entry->state, WD_INO_IDLE);
+		open_pool_stay(mnt->agent->pool, r->of);
 	}
 	wd_unlock(&mnt->lock);
 	if (is_over) {
 		metric_inc(METRIC_BACKING_RECLAIMS);
-		open_file_free(of);
+		open_file_free(r->of);
 	}
 	LL_FOREACH_SAFE(waiting, w, tmp) {
 		open_on_open(mnt, w->conn, w->id, node, w->flags);
 		waiting_free(w);
 	}
-	return is_over ? 1 : -EBUSY;
+	if (r->batch)
+		batch_end_one(r->batch, is_over);
+	mount_unref(mnt);
+	free(r);
+}
+
+/* Moves an open file to RECLAIMING if its id is idle in the pool. */
+static struct wd_mm_inode *take_idle_locked(struct mount *mnt, struct open_file *of) WD_REQUIRES(mnt->lock)
+{
+	struct wd_mm_inode *e;
+	uint32_t idle = WD_INO_IDLE;
+
+	if (of->state != OPEN || of->mode != WD_OPEN_PASSTHROUGH)
+		return NULL;
+	e = wd_mm_find(&mnt->mm, of->node);
+	if (!e || !atomic_compare_exchange_strong(&e->state, &idle, WD_INO_RECLAIM))
+		return NULL;
+	if (atomic_load(&e->node) != of->node) {
+		atomic_store(&e->state, WD_INO_IDLE); /* another node's by now */
+		return NULL;
+	}
+	of->state = RECLAIMING;
+	return e;
+}
+
+/* Begins to take an id back; false when it is not idle. r is used up if it is. */
+static bool begin_locked(struct mount *mnt, struct open_file *of, struct batch *b, struct reclaim *r)
+	WD_REQUIRES(mnt->lock)
+{
+	struct wd_mm_inode *e = take_idle_locked(mnt, of);
+
+	if (!e)
+		return false;
+	*r = (struct reclaim){.mnt = mount_ref(mnt), .of = of, .entry = e, .batch = b};
+	if (b)
+		batch_add(b);
+	return true;
+}
+
+static void ask_keeper(struct reclaim *r)
+{
+	keeper_backing_close(r->mnt->agent->keeper, r->mnt->id, r->of->backing_id, given_back, r);
+}
+
+/* Begins to take the id of an open file back, if it is idle. */
+static bool begin(struct mount *mnt, uint64_t node, struct batch *b)
+{
+	struct reclaim *r = calloc(1, sizeof(*r));
+	struct open_file *of;
+	bool is_begun = false;
+
+	wd_lock(&mnt->lock);
+	HASH_FIND(hh, mnt->opens, &node, sizeof(node), of);
+	if (of && r)
+		is_begun = begin_locked(mnt, of, b, r);
+	if (of && !is_begun && of->state != RECLAIMING)
+		open_pool_stay(mnt->agent->pool, of);
+	wd_unlock(&mnt->lock);
+	if (is_begun)
+		ask_keeper(r);
+	else
+		free(r);
+	return is_begun;
+}
+
+void open_give_back(struct mount *mnt, uint64_t node)
+{
+	(void)begin(mnt, node, NULL);
+}
+
+/* 0: no file of this object is open or pooled in the mount, or it was taken back; -EBUSY. */
+static int reclaim_in(struct mount *mnt, const struct object_id *id)
+{
+	struct open_file *of;
+	struct batch *b;
+	uint64_t node = 0;
+	bool is_begun, is_back;
+
+	wd_lock(&mnt->lock);
+	HASH_FIND(hh_object, mnt->by_object, id, sizeof(*id), of);
+	if (of)
+		node = of->node;
+	wd_unlock(&mnt->lock);
+	if (!of)
+		return 0;
+	b = batch_new();
+	if (!b)
+		return -ENOMEM;
+	is_begun = begin(mnt, node, b);
+	is_back = batch_wait(b);
+	return is_begun && is_back ? 0 : -EBUSY;
+}
+
+/* Nodes of files that only the pool has, at most DROP_AT_ONCE. */
+static unsigned find_idle(struct mount *mnt, uint64_t ret_nodes[DROP_AT_ONCE])
+{
+	struct open_file *of, *tmp;
+	unsigned n = 0;
+
+	wd_lock(&mnt->lock);
+	HASH_ITER(hh, mnt->opens, of, tmp) {
+		const struct wd_mm_inode *e = of->state == OPEN && of->mode == WD_OPEN_PASSTHROUGH
+						      ? wd_mm_find(&mnt->mm, of->node)
+						      : NULL;
+
+		if (e && atomic_load(&e->state) == WD_INO_IDLE)
+			ret_nodes[n++] = of->node;
+		if (n == DROP_AT_ONCE)
+			break;
+	}
+	wd_unlock(&mnt->lock);
+	return n;
 }
 
 void open_drop_idle(struct mount *mnt)
 {
-	while (reclaim_in(mnt, NULL) > 0)
-		;
+	uint64_t nodes[DROP_AT_ONCE];
+	unsigned n;
+
+	while ((n = find_idle(mnt, nodes)) > 0) {
+		struct batch *b = batch_new();
+		unsigned nbegun = 0;
+
+		if (!b)
+			break;
+		for (unsigned i = 0; i < n; i++)
+			nbegun += begin(mnt, nodes[i], b);
+		if (!batch_wait(b) || nbegun == 0)
+			break;
+	}
 }
 
 void open_inherit(struct mount *mnt)

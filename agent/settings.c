@@ -77,6 +77,10 @@ const struct wd_config_key settings_keys[] = {
 		"threads that move object data"},
 	{"max-transfers", WD_CONFIG_INT, AT(max_transfers), 2, 1024, "32",
 		"transfers under way at once; more wait, readers first; a quarter is for readers alone"},
+	{"pooled-files", WD_CONFIG_INT, AT(pooled_files), 0, 1048576, "32768",
+		"files of all mounts that stay registered with the kernel when nobody has them open, so that opening them "
+		"again needs no question to the agent; at most 16384 of one mount. One costs about 2 KiB in the agent and "
+		"as much in the kernel; all together take at most an eighth of memory-limit"},
 	{"metadata-workers", WD_CONFIG_INT, AT(metadata_workers), 1, 256, "32",
 		"listings and lookups under way at the origins at once"},
 	{"kubernetes", WD_CONFIG_STRING, AT(kubernetes), 0, 0, "auto",

@@ -15,7 +15,7 @@ struct settings {
 	int64_t cache_size, free_space_floor, memory_limit, scrub_rate, scrub_interval;
 	int64_t metadata_ttl, negative_ttl, request_deadline, stall_timeout, proof_ttl, give_up;
 	int64_t small_object_size, prefetch_window, directory_window, prefetch_budget, max_get_size, bandwidth_limit;
-	int64_t transfer_threads, max_transfers, metadata_workers, list_after_lookups;
+	int64_t transfer_threads, max_transfers, metadata_workers, list_after_lookups, pooled_files;
 	bool socket_for_group;
 	char *kubernetes, *allowed_origins, *blocked_addresses, *allowed_addresses; /* origin_policy.h */
 	char *eviction_policy; /* evict.h */

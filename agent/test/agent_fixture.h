@@ -34,6 +34,7 @@
 #include "common/proto.h"
 
 #define RIG_ROOT 1 /* node id of a mount's root */
+#define RIG_CLOSES 256
 
 struct rig {
 	char dir[64];
@@ -52,6 +53,9 @@ struct rig {
 	char call_text[512] WD_GUARDED_BY(lock);
 	/* how BACKING_OPEN is answered: 0, or -errno; and what came of it */
 	int backing_status WD_GUARDED_BY(lock);
+	int close_status WD_GUARDED_BY(lock); /* how BACKING_CLOSE is; 1: when rig_set_close() says otherwise */
+	uint64_t held_closes[RIG_CLOSES] WD_GUARDED_BY(lock);
+	unsigned nheld_closes WD_GUARDED_BY(lock);
 	uint32_t next_backing WD_GUARDED_BY(lock);
 	unsigned backing_opens WD_GUARDED_BY(lock), backing_closes WD_GUARDED_BY(lock);
 	uint64_t last_backing_mount WD_GUARDED_BY(lock);
@@ -130,6 +134,25 @@ static inline void rig_backing_open(struct rig *r, struct wd_msg *m, struct wd_m
 	wd_msg_send(r->keeper, out, 0);
 }
 
+static inline void rig_answer_close(struct rig *r, uint64_t id, struct wd_msg *out) WD_REQUIRES(r->lock)
+{
+	wd_msg_start_reply(out, WD_MSG_BACKING_CLOSE, id, r->close_status);
+	if (r->close_status < 0)
+		wd_put_str(out, "not now");
+	wd_msg_send(r->keeper, out, 0);
+}
+
+static inline void rig_backing_close(struct rig *r, struct wd_msg *m, struct wd_msg *out)
+{
+	wd_lock(&r->lock);
+	r->backing_closes++;
+	if (r->close_status == 1)
+		r->held_closes[r->nheld_closes++ % RIG_CLOSES] = m->id;
+	else
+		rig_answer_close(r, m->id, out);
+	wd_unlock(&r->lock);
+}
+
 static inline void rig_status(struct rig *r, struct wd_msg *m, struct wd_msg *out)
 {
 	static const char text[] = "{\"version\":\"7\",\"mounts\":[]}";
@@ -175,11 +198,7 @@ static inline void *rig_run_keeper(void *arg)
 		} else if (m->type == WD_MSG_BACKING_OPEN) {
 			rig_backing_open(r, m, out);
 		} else if (m->type == WD_MSG_BACKING_CLOSE) {
-			wd_lock(&r->lock);
-			r->backing_closes++;
-			wd_unlock(&r->lock);
-			wd_msg_start_reply(out, m->type, m->id, 0);
-			wd_msg_send(r->keeper, out, 0);
+			rig_backing_close(r, m, out);
 		} else if (m->type == WD_MSG_KEEPER_STATUS) {
 			rig_status(r, m, out);
 		}
@@ -217,6 +236,17 @@ static inline void rig_set_backing(struct rig *r, int status)
 {
 	wd_lock(&r->lock);
 	r->backing_status = status;
+	wd_unlock(&r->lock);
+}
+
+static inline void rig_set_close(struct rig *r, int status)
+{
+	static struct wd_msg out; /* calls come from one thread */
+
+	wd_lock(&r->lock);
+	r->close_status = status;
+	while (status != 1 && r->nheld_closes > 0)
+		rig_answer_close(r, r->held_closes[--r->nheld_closes], &out);
 	wd_unlock(&r->lock);
 }
 
