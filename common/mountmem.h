@@ -64,7 +64,7 @@
 #define WD_MM_INODES 32768   /* power of two */
 #define WD_MM_HANDLES 65536
 #define WD_MM_PROBES 1024 /* an entry is at most so far from its home; bounds every search */
-#define WD_MM_POOL 1024	  /* pooled backing ids per mount */
+#define WD_MM_POOL 16384  /* pooled backing ids per mount */
 
 enum wd_slot_state { WD_SLOT_FREE = 0, WD_SLOT_BUSY = 1 };
 enum wd_ino_state {

@@ -48,6 +48,7 @@
 #define READ_MAX (1u << 20) /* bytes of the largest READ: max_pages of keeper_init.c */
 #define FILE_BUCKETS 4096   /* power of two */
 #define INVALS_MAX 64	    /* names that wait to be dropped; more are left to their TTL */
+#define REOPENS_MAX 32	    /* idle inodes of which an agent is told at once: readers come first */
 #define CONTROL_CALLS_MAX 16 /* that wait for the agent at once; further ones are refused */
 
 struct link {
@@ -106,6 +107,8 @@ struct file {
 	bool is_asking; /* out is unanswered */
 	bool is_reopen; /* ... and is a REOPEN */
 	bool is_ready;	/* data is what the agent gave, which for DIRECT is nothing */
+	bool is_lined;	/* the REOPEN counts in server.nreopens */
+	const struct wd_mm_inode *reopened; /* what it is for */
 	struct out out;
 	struct link waiters; /* of struct op.wait */
 	struct data *data;
@@ -154,6 +157,7 @@ struct server {
 	uint32_t ncalls;     /* through the control file, that wait */
 	struct file *buckets[FILE_BUCKETS];
 	uint32_t nfiles, files_max; /* with data: bounded by the descriptors */
+	uint32_t nreopens;	    /* of idle inodes, unanswered */
 
 	struct wd_mutex slot_lock;
 	struct wd_cond slot_freed;

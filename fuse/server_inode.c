@@ -8,6 +8,11 @@
  *
  * The pool is a ring of inode indices in the order in which they went idle. An inode is in the
  * ring at most once; one that was opened again since gets a second round.
+ *
+ * A pool may be large, and an agent that knows nothing of it yet (or may not: the server is new) is asked about
+ * one after the other, oldest first, while it answers readers. Until then an idle inode is out of the ring.
+ *
+ *	new agent or server ─► line ─► asked ─ inode_known() ─► ring
  */
 #include "fuse/server_inode.h"
 
@@ -19,6 +24,8 @@ enum inode_mark {
 	INODE_IN_RING = 1,
 	INODE_POOLED = 2, /* counted in npooled; the agent may have taken it back since */
 	INODE_USED = 4,	  /* went idle again after it was put into the ring */
+	INODE_IN_LINE = 8,
+	INODE_UNKNOWN = 16, /* to the agent, perhaps: not in the ring */
 };
 
 #define INODES_LIMIT 65536u /* what we are ready to keep marks for */
@@ -30,8 +37,9 @@ int inodes_init(struct inodes *t, const struct wd_mm *mm)
 		return -EPROTO;
 	t->free_handles = calloc(mm->nhandles, sizeof(*t->free_handles));
 	t->marks = calloc(mm->ninodes, sizeof(*t->marks));
-	t->ring = calloc(mm->ninodes, sizeof(*t->ring));
-	if (!t->free_handles || !t->marks || !t->ring) {
+	t->idle.at = calloc(mm->ninodes, sizeof(*t->idle.at));
+	t->line.at = calloc(mm->ninodes, sizeof(*t->line.at));
+	if (!t->free_handles || !t->marks || !t->idle.at || !t->line.at) {
 		inodes_done(t);
 		return -ENOMEM;
 	}
@@ -42,7 +50,8 @@ void inodes_done(struct inodes *t)
 {
 	free(t->free_handles);
 	free(t->marks);
-	free(t->ring);
+	free(t->idle.at);
+	free(t->line.at);
 	*t = (struct inodes){0};
 }
 
@@ -61,52 +70,120 @@ static void set_state(struct wd_mm_inode *inode, uint32_t state)
 	atomic_store_explicit(&inode->state, state, memory_order_release);
 }
 
+static bool is_in_force(uint32_t state)
+{
+	return state == WD_INO_CACHED || state == WD_INO_DIRECT || state == WD_INO_PASSTHROUGH;
+}
+
 /* ---- the pool ---- */
+
+/* A ring has room for all inodes, and each is in it at most once. */
+static void push(const struct inodes *t, struct inode_ring *r, uint32_t index)
+{
+	r->at[(r->first + r->len++) % t->mm.ninodes] = index;
+}
+
+static uint32_t pop(const struct inodes *t, struct inode_ring *r)
+{
+	uint32_t index = r->at[r->first];
+
+	r->first = (r->first + 1) % t->mm.ninodes;
+	r->len--;
+	return index;
+}
+
+static void set_mark(struct inodes *t, uint32_t index, unsigned set, unsigned clear)
+{
+	t->marks[index] = (unsigned char)((t->marks[index] & ~clear) | set);
+}
 
 static void unpool(struct inodes *t, uint32_t index)
 {
-	if (t->marks[index] & INODE_POOLED) {
-		t->marks[index] &= (unsigned char)~INODE_POOLED;
-		t->npooled--;
-	}
+	if (!(t->marks[index] & INODE_POOLED))
+		return;
+	set_mark(t, index, 0, INODE_POOLED);
+	t->npooled--;
 }
 
 static void pool(struct inodes *t, uint32_t index)
 {
-	unsigned char *mark = &t->marks[index];
-
-	if (!(*mark & INODE_POOLED))
+	if (!(t->marks[index] & INODE_POOLED))
 		t->npooled++;
-	if (*mark & INODE_IN_RING)
-		*mark |= INODE_USED;
-	else
-		t->ring[(t->ring_first + t->ring_len++) % t->mm.ninodes] = index;
-	*mark |= INODE_POOLED | INODE_IN_RING;
+	set_mark(t, index, INODE_POOLED, 0);
+	if (t->marks[index] & INODE_UNKNOWN)
+		return;
+	if (t->marks[index] & INODE_IN_RING) {
+		set_mark(t, index, INODE_USED, 0);
+		return;
+	}
+	push(t, &t->idle, index);
+	set_mark(t, index, INODE_IN_RING, 0);
+}
+
+static bool is_overfull(const struct inodes *t)
+{
+	uint32_t room = t->mm.ninodes - t->mm.ninodes / 4; /* probing stays short */
+
+	room = t->nopen < room ? room - t->nopen : 0;
+	return t->npooled > (room < t->pool_max ? room : t->pool_max);
 }
 
 uint64_t inode_evict(struct inodes *t)
 {
-	for (uint32_t left = t->ring_len; left > 0 && t->npooled > t->pool_max; left--) {
-		uint32_t index = t->ring[t->ring_first];
+	for (uint32_t left = t->idle.len; left > 0 && is_overfull(t); left--) {
+		uint32_t index = pop(t, &t->idle);
 		struct wd_mm_inode *inode = &t->mm.inodes[index];
-		unsigned char *mark = &t->marks[index];
+		unsigned mark = t->marks[index];
 		uint64_t node = inode_node(inode);
 
-		t->ring_first = (t->ring_first + 1) % t->mm.ninodes;
-		t->ring_len--;
-		if ((*mark & INODE_POOLED) && (*mark & INODE_USED)) {
-			*mark &= (unsigned char)~INODE_USED;
-			t->ring[(t->ring_first + t->ring_len++) % t->mm.ninodes] = index;
+		if ((mark & INODE_POOLED) && (mark & INODE_USED)) {
+			set_mark(t, index, 0, INODE_USED);
+			push(t, &t->idle, index);
 			continue;
 		}
-		*mark &= (unsigned char)~(INODE_IN_RING | INODE_USED);
-		if (!(*mark & INODE_POOLED))
+		set_mark(t, index, 0, INODE_IN_RING | INODE_USED);
+		if (!(mark & INODE_POOLED))
 			continue; /* open */
 		unpool(t, index);
 		if (change_state(inode, WD_INO_IDLE, WD_INO_GONE))
 			return node;
 	}
 	return 0;
+}
+
+static void line_up(struct inodes *t, uint32_t index)
+{
+	if (!(t->marks[index] & INODE_IN_LINE))
+		push(t, &t->line, index);
+	set_mark(t, index, INODE_IN_LINE | INODE_UNKNOWN, 0);
+}
+
+struct wd_mm_inode *inode_next_unknown(struct inodes *t)
+{
+	while (t->line.len > 0) {
+		uint32_t index = pop(t, &t->line), state;
+		struct wd_mm_inode *inode = &t->mm.inodes[index];
+
+		set_mark(t, index, 0, INODE_IN_LINE);
+		if (!(t->marks[index] & INODE_UNKNOWN))
+			continue; /* another's entry by now */
+		state = inode_state(inode);
+		if (state == WD_INO_IDLE || is_in_force(state))
+			return inode;
+		inode_known(t, inode); /* the agent itself has taken it */
+	}
+	return NULL;
+}
+
+void inode_known(struct inodes *t, const struct wd_mm_inode *inode)
+{
+	uint32_t index = index_of(t, inode);
+
+	if (!(t->marks[index] & INODE_UNKNOWN))
+		return;
+	set_mark(t, index, 0, INODE_UNKNOWN);
+	if (t->marks[index] & INODE_POOLED)
+		pool(t, index);
 }
 
 /* ---- inodes ---- */
@@ -121,6 +198,8 @@ enum inode_verdict inode_begin(struct inodes *t, uint64_t node, struct wd_mm_ino
 	*ret_inode = inode;
 	if (is_new) {
 		unpool(t, index_of(t, inode)); /* of the one that had the entry before */
+		set_mark(t, index_of(t, inode), 0, INODE_UNKNOWN);
+		t->nopen++;
 		return INODE_ASK;
 	}
 	switch (inode_state(inode)) {
@@ -133,6 +212,7 @@ enum inode_verdict inode_begin(struct inodes *t, uint64_t node, struct wd_mm_ino
 	case WD_INO_IDLE:
 		if (change_state(inode, WD_INO_IDLE, WD_INO_PASSTHROUGH)) {
 			unpool(t, index_of(t, inode));
+			t->nopen++;
 			return INODE_OPEN;
 		}
 		return INODE_RECLAIM;
@@ -154,8 +234,22 @@ void inode_settle(
 	set_state(inode, state);
 }
 
+/* One entry less is in force. */
+static void uncount(struct inodes *t)
+{
+	if (t->nopen > 0)
+		t->nopen--;
+}
+
+void inode_forget(struct inodes *t, struct wd_mm_inode *inode)
+{
+	uncount(t);
+	set_state(inode, WD_INO_GONE);
+}
+
 bool inode_drop(struct inodes *t, struct wd_mm_inode *inode)
 {
+	uncount(t);
 	if (inode_state(inode) == WD_INO_PASSTHROUGH) {
 		pool(t, index_of(t, inode));
 		set_state(inode, WD_INO_IDLE);
@@ -163,11 +257,6 @@ bool inode_drop(struct inodes *t, struct wd_mm_inode *inode)
 	}
 	set_state(inode, WD_INO_GONE);
 	return true;
-}
-
-static bool is_in_force(uint32_t state)
-{
-	return state == WD_INO_CACHED || state == WD_INO_DIRECT || state == WD_INO_PASSTHROUGH;
 }
 
 /* ---- handles ---- */
@@ -314,6 +403,16 @@ static void recount(struct inodes *t)
 	}
 }
 
+static void line_up_idle(struct inodes *t)
+{
+	for (uint32_t i = 0; i < t->mm.ninodes; i++) {
+		if (inode_state(&t->mm.inodes[i]) != WD_INO_IDLE)
+			continue;
+		line_up(t, i);
+		pool(t, i);
+	}
+}
+
 void inodes_recover(struct inodes *t, void (*inode_dropped)(uint64_t node),
 	void (*inode_kept)(struct wd_mm_inode *inode))
 {
@@ -327,25 +426,32 @@ void inodes_recover(struct inodes *t, void (*inode_dropped)(uint64_t node),
 		struct wd_mm_inode *inode = &t->mm.inodes[i];
 		uint32_t state = inode_state(inode);
 
+		if (state != WD_INO_OPENING && !is_in_force(state))
+			continue;
+		set_mark(t, i, INODE_UNKNOWN, 0);
+		t->nopen++;
 		if (is_in_force(state) && atomic_load(&inode->opens) > 0)
 			inode_kept(inode);
-		else if ((state == WD_INO_OPENING || is_in_force(state)) && inode_drop(t, inode))
+		else if (inode_drop(t, inode))
 			inode_dropped(inode_node(inode));
 	}
-	for (uint32_t i = 0; i < t->mm.ninodes; i++) {
-		if (inode_state(&t->mm.inodes[i]) != WD_INO_IDLE)
-			continue;
-		pool(t, i);
-		inode_kept(&t->mm.inodes[i]);
-	}
+	line_up_idle(t);
 }
 
-void inodes_each(struct inodes *t, void (*fn)(struct wd_mm_inode *inode))
+void inodes_ask_all(struct inodes *t, void (*inode_kept)(struct wd_mm_inode *inode))
 {
-	for (uint32_t i = 0; i < t->mm.ninodes; i++)
-		if (is_in_force(inode_state(&t->mm.inodes[i])))
-			fn(&t->mm.inodes[i]);
-	for (uint32_t i = 0; i < t->mm.ninodes; i++)
-		if (inode_state(&t->mm.inodes[i]) == WD_INO_IDLE)
-			fn(&t->mm.inodes[i]);
+	while (t->idle.len > 0) { /* the oldest is asked for first */
+		uint32_t index = pop(t, &t->idle);
+
+		set_mark(t, index, 0, INODE_IN_RING | INODE_USED);
+		if (t->marks[index] & INODE_POOLED)
+			line_up(t, index);
+	}
+	for (uint32_t i = 0; i < t->mm.ninodes; i++) {
+		if (!is_in_force(inode_state(&t->mm.inodes[i])))
+			continue;
+		set_mark(t, i, INODE_UNKNOWN, 0);
+		inode_kept(&t->mm.inodes[i]);
+	}
+	line_up_idle(t);
 }

@@ -18,9 +18,13 @@
 struct inodes {
 	struct wd_mm mm; /* borrowed mapping */
 	uint32_t *free_handles, nfree_handles;
-	unsigned char *marks;		      /* per inode: enum inode_mark */
-	uint32_t *ring, ring_first, ring_len; /* indices of inodes that went idle, oldest first */
-	uint32_t npooled;		      /* inodes marked INODE_POOLED */
+	unsigned char *marks; /* per inode: enum inode_mark */
+	struct inode_ring {
+		uint32_t *at, first, len; /* indices of inodes */
+	} idle, /* that went idle, oldest first */
+		line; /* of which the agent is to be asked, see inode_next_unknown */
+	uint32_t npooled; /* inodes marked INODE_POOLED */
+	uint32_t nopen;	  /* in force, or the agent is being asked */
 	uint32_t pool_max;
 };
 
@@ -44,8 +48,11 @@ void inode_settle(
 /* An inode in force without handles: to the pool when it has a backing id, else forgotten. True
  * when the agent is to be told RELEASE. */
 bool inode_drop(struct inodes *t, struct wd_mm_inode *inode);
-/* When the pool is too full: forgets its oldest inode and returns its node, for RELEASE; else 0. */
+/* When the pool is too full: forgets its oldest inode and returns its node, for RELEASE; else 0. It is too full
+ * beyond pool_max, and when little of the table is left for what is open. */
 uint64_t inode_evict(struct inodes *t);
+/* An entry in WD_INO_OPENING that comes to nothing. */
+void inode_forget(struct inodes *t, struct wd_mm_inode *inode);
 
 /* Adds an open of inode. *ret_fh is its handle. False when no handle is left. */
 bool handle_add(struct inodes *t, struct wd_mm_inode *inode, uint64_t unique, uint64_t *ret_fh);
@@ -63,11 +70,17 @@ struct wd_mm_inode *handle_inode(const struct inodes *t, uint64_t fh, uint64_t n
 struct wd_mm_inode *handle_remove(struct inodes *t, uint64_t fh, uint64_t node);
 
 /* After a predecessor's death: recounts the opens from the handles. inode_dropped(node) is called
- * for each inode that the agent may forget, inode_kept(inode) for each in force, then for each idle. */
+ * for each inode that the agent may forget, inode_kept(inode) for each in force; the idle ones are lined up. */
 void inodes_recover(struct inodes *t, void (*inode_dropped)(uint64_t node),
 	void (*inode_kept)(struct wd_mm_inode *inode));
-/* Calls fn for every inode in force, then for every idle one. */
-void inodes_each(struct inodes *t, void (*fn)(struct wd_mm_inode *inode));
+/* The agent is new: calls inode_kept for every inode in force, and lines up the idle ones. */
+void inodes_ask_all(struct inodes *t, void (*inode_kept)(struct wd_mm_inode *inode));
+/* The agent may not know of the inodes that were kept or lined up: these stay in the pool until it does
+ * (inode_known), since it can close no backing id that it has not heard of. Takes the next out of the line; NULL
+ * when there is none. */
+struct wd_mm_inode *inode_next_unknown(struct inodes *t);
+/* The agent has answered, or cannot be asked. */
+void inode_known(struct inodes *t, const struct wd_mm_inode *inode);
 
 static inline uint32_t inode_state(const struct wd_mm_inode *inode)
 {

@@ -82,11 +82,21 @@ void file_put_locked(struct file *file)
 
 /* ---- answering OPEN ---- */
 
+/* Gives back what the pool has too much of. Not while the agent is away: it would never hear of it, and the
+ * ids would stay registered. */
+static void shrink_pool_locked(void)
+{
+	uint64_t node;
+
+	while (server.is_agent_up && (node = inode_evict(&server.inodes)) != 0)
+		agent_tell_locked(WD_MSG_RELEASE, node);
+}
+
 /* The inode lost its last handle: it goes to the pool or is forgotten, and so is what we had of it.
  * Returns the data to unref. */
 static struct data *last_close_locked(struct wd_mm_inode *inode)
 {
-	uint64_t node = inode_node(inode), evicted;
+	uint64_t node = inode_node(inode);
 	struct file *file = file_find_locked(node);
 	struct data *data = NULL;
 
@@ -96,8 +106,7 @@ static struct data *last_close_locked(struct wd_mm_inode *inode)
 	}
 	if (inode_drop(&server.inodes, inode))
 		agent_tell_locked(WD_MSG_RELEASE, node);
-	while ((evicted = inode_evict(&server.inodes)) != 0)
-		agent_tell_locked(WD_MSG_RELEASE, evicted);
+	shrink_pool_locked();
 	return data;
 }
 
@@ -182,7 +191,7 @@ static bool wait_locked(struct op *op, struct wd_mm_inode *claimed)
 	if (file)
 		file_put_locked(file);
 	if (claimed) /* nobody was asked */
-		atomic_store(&claimed->state, WD_INO_GONE);
+		inode_forget(&server.inodes, claimed);
 	return false;
 }
 
@@ -201,6 +210,7 @@ static bool open_locked(struct op *op)
 			last_close_locked(inode); /* back to the pool: there is no data */
 		return false;
 	case INODE_ASK:
+		shrink_pool_locked(); /* there must be entries left for what is opened */
 		return wait_locked(op, inode);
 	case INODE_OPENING:
 	case INODE_RECLAIM:
@@ -352,7 +362,7 @@ static void refuse(struct file *file, int status)
 	wd_lock(&server.lock);
 	inode = wd_mm_find(&server.mm, file->node);
 	if (inode && inode_state(inode) == WD_INO_OPENING)
-		atomic_store(&inode->state, WD_INO_GONE);
+		inode_forget(&server.inodes, inode);
 	agent_take_waiters_locked(file, &list);
 	file->is_asking = false;
 	file_put_locked(file);
@@ -429,6 +439,57 @@ static void on_opened(struct file *file, struct wd_msg *m)
 	agent_flush();
 }
 
+static struct file *ask_again(struct wd_mm_inode *inode)
+{
+	uint64_t node = inode_node(inode);
+	uint32_t state = inode_state(inode);
+	bool was_passthrough = state == WD_INO_PASSTHROUGH || state == WD_INO_IDLE;
+	struct file *file = file_get_locked(node);
+
+	if (!file)
+		return NULL;
+	file->is_ready = file->is_ready && was_passthrough;
+	file->reopened = inode;
+	agent_ask_file_locked(
+		file, WD_OPEN_REOPEN | (was_passthrough ? WD_OPEN_WAS_PASSTHROUGH : 0));
+	return file;
+}
+
+/* Tells the agent of some more of the pool. */
+static void ask_next_locked(void)
+{
+	while (server.nreopens < REOPENS_MAX) {
+		struct wd_mm_inode *inode = inode_next_unknown(&server.inodes);
+		struct file *file = inode ? file_find_locked(inode_node(inode)) : NULL;
+
+		if (!inode)
+			break;
+		if (file && file->is_asking && file->is_reopen) {
+			file->reopened = inode; /* it is being told already */
+			continue;
+		}
+		file = ask_again(inode);
+		if (!file) {
+			inode_known(&server.inodes, inode); /* no memory: the agent never learns of it */
+			continue;
+		}
+		server.nreopens += !file->is_lined;
+		file->is_lined = true;
+	}
+}
+
+/* The REOPEN of file was answered. */
+static void reopened_locked(struct file *file)
+{
+	if (file->reopened)
+		inode_known(&server.inodes, file->reopened);
+	file->reopened = NULL;
+	server.nreopens -= file->is_lined;
+	file->is_lined = false;
+	ask_next_locked();
+	shrink_pool_locked();
+}
+
 static bool is_served(const struct wd_mm_inode *inode)
 {
 	uint32_t state = inode ? inode_state(inode) : WD_INO_FREE;
@@ -446,6 +507,11 @@ static void on_reopened(struct file *file, struct wd_msg *m)
 	struct link list;
 
 	wd_lock(&server.lock);
+	if (file->out.id != 0) { /* another agent was asked meanwhile: its word counts */
+		wd_unlock(&server.lock);
+		data_unref(g.data);
+		return;
+	}
 	agent_take_waiters_locked(file, &list);
 	file->is_asking = false;
 	inode = wd_mm_find(&server.mm, node);
@@ -455,6 +521,7 @@ static void on_reopened(struct file *file, struct wd_msg *m)
 		garbage = g.data;
 	if (status == 0 && !inode)
 		agent_tell_locked(WD_MSG_RELEASE, node); /* it was closed before the agent knew of it */
+	reopened_locked(file);
 	file_put_locked(file);
 	wd_unlock(&server.lock);
 	data_unref(garbage);
@@ -498,39 +565,40 @@ static void tell_released(uint64_t node)
 	agent_tell_locked(WD_MSG_RELEASE, node);
 }
 
-static void ask_again(struct wd_mm_inode *inode)
+/* Without memory a read asks. */
+static void ask_at_once(struct wd_mm_inode *inode)
 {
-	uint64_t node = inode_node(inode);
-	uint32_t state = inode_state(inode);
-	bool was_passthrough = state == WD_INO_PASSTHROUGH || state == WD_INO_IDLE;
-	struct file *file = file_get_locked(node);
-
-	if (!file)
-		return; /* a read asks then */
-	file->is_ready = file->is_ready && was_passthrough;
-	agent_ask_file_locked(
-		file, WD_OPEN_REOPEN | (was_passthrough ? WD_OPEN_WAS_PASSTHROUGH : 0));
+	ask_again(inode);
 }
 
 void open_recover(void)
 {
-	uint64_t evicted;
-
 	wd_lock(&server.lock);
-	inodes_recover(&server.inodes, tell_released, ask_again);
-	while ((evicted = inode_evict(&server.inodes)) != 0)
-		agent_tell_locked(WD_MSG_RELEASE, evicted);
+	inodes_recover(&server.inodes, tell_released, ask_at_once);
+	ask_next_locked();
 	wd_unlock(&server.lock);
 	agent_flush();
 }
 
+/* What the agent before was asked and did not answer. */
+static void ask_unanswered_locked(struct file *f)
+{
+	const struct wd_mm_inode *inode = f->is_reopen ? wd_mm_find(&server.mm, f->node) : NULL;
+	bool was_passthrough = inode && (inode_state(inode) == WD_INO_PASSTHROUGH ||
+						inode_state(inode) == WD_INO_IDLE);
+
+	agent_ask_file_locked(f, (f->is_reopen ? WD_OPEN_REOPEN : 0) |
+					 (was_passthrough ? WD_OPEN_WAS_PASSTHROUGH : 0));
+}
+
 void open_ask_all_locked(void)
 {
-	inodes_each(&server.inodes, ask_again);
-	/* those that no open inode stands for: first opens, and a REOPEN whose file was closed
+	inodes_ask_all(&server.inodes, ask_at_once);
+	/* those that no open inode stands for: first opens, and a REOPEN of one that is idle or was closed
 	 * meanwhile, behind which a new open may wait */
 	for (uint32_t i = 0; i < FILE_BUCKETS; i++)
 		for (struct file *f = server.buckets[i]; f; f = f->next)
 			if (f->is_asking && link_is_empty(&f->out.link))
-				agent_ask_file_locked(f, f->is_reopen ? WD_OPEN_REOPEN : 0);
+				ask_unanswered_locked(f);
+	ask_next_locked();
 }

@@ -36,7 +36,7 @@
 #define FAKE_ROOT 1
 #define FAKE_DIR 2
 #define FAKE_FIRST 16
-#define FAKE_FILES 32
+#define FAKE_FILES 128
 #define FAKE_MANY 500
 #define FAKE_MANY_FIRST 1000
 #define FAKE_MOUNTS 4
@@ -60,6 +60,7 @@ struct fake_parked {
 	int sock;
 	uint64_t id, offset, keeper_id;
 	uint32_t len;
+	bool is_reopen;
 	struct fake_file *file; /* NULL: free */
 };
 
@@ -96,6 +97,8 @@ static struct {
 	uint32_t version; /* of the protocol; 0: the newest */
 	bool is_down; /* nothing can be had: every ENSURE is parked */
 	bool is_deaf; /* lookups and getattrs are not answered */
+	bool are_reopens_held; /* those of passthrough files are parked until fake_answer_reopens() */
+	unsigned held_reopens;
 	bool is_no_holder;
 	struct wd_hold hold; /* of the keeper's deposits */
 	uint64_t next_id;
@@ -330,6 +333,11 @@ static inline void fake_on_open(struct fake_mount *mount, struct wd_msg *m, stru
 	f->opens++;
 	if (flags & WD_OPEN_REOPEN)
 		f->reopens++;
+	if (fake.are_reopens_held && (flags & WD_OPEN_WAS_PASSTHROUGH)) {
+		fake_park(mount->sock, m->id, f)->is_reopen = true;
+		fake.held_reopens++;
+		return;
+	}
 	if (f->is_direct) {
 		fake_reply_open(mount->sock, m->id, f, WD_OPEN_DIRECT);
 		return;
@@ -350,6 +358,22 @@ static inline void fake_on_open(struct fake_mount *mount, struct wd_msg *m, stru
 	wd_put_u64(&fake_out, mount->id);
 	wd_put_fd(&fake_out, f->fd);
 	fake_send(fake.keeper);
+}
+
+/* Those that are held; the next are held, too. */
+static inline void fake_answer_reopens(void)
+{
+	wd_lock(&fake.lock);
+	for (int i = 0; i < FAKE_PARKED; i++) {
+		struct fake_parked *p = &fake.parked[i];
+
+		if (!p->file || !p->is_reopen)
+			continue;
+		fake_reply_open(p->sock, p->id, p->file, WD_OPEN_PASSTHROUGH);
+		p->file = NULL;
+		fake.held_reopens--;
+	}
+	wd_unlock(&fake.lock);
 }
 
 static inline void fake_reply_bytes(
@@ -586,7 +610,9 @@ static inline void fake_drop_parked(int sock)
 	for (int i = 0; i < FAKE_PARKED; i++) {
 		if (!fake.parked[i].file || fake.parked[i].sock != sock)
 			continue;
-		if (!fake.parked[i].keeper_id)
+		if (fake.parked[i].is_reopen)
+			fake.held_reopens--;
+		else if (!fake.parked[i].keeper_id)
 			fake.parked_ensures--;
 		fake.parked[i].file = NULL;
 	}

@@ -329,8 +329,113 @@ static void a_successor_settles_what_was_half_done(void **state)
 	assert_int_equal(inode_state(idle), WD_INO_IDLE);
 	assert_int_equal(inode_state(claimed), WD_INO_GONE);
 	assert_int_equal(ndropped, 2);
-	assert_int_equal(nkept, 3);
+	assert_int_equal(nkept, 1);
 	assert_int_equal(t.npooled, 2);
+	assert_ptr_equal(inode_next_unknown(&t), passthrough < idle ? passthrough : idle);
+	assert_ptr_equal(inode_next_unknown(&t), passthrough < idle ? idle : passthrough);
+	assert_null(inode_next_unknown(&t));
+}
+
+/* Opens and closes nodes from 1 to n. */
+static void fill_pool(uint64_t n)
+{
+	uint64_t fh;
+
+	for (uint64_t node = 1; node <= n; node++) {
+		struct wd_mm_inode *inode = open_new(node, WD_OPEN_PASSTHROUGH, node * 2, &fh);
+
+		handle_remove(&t, fh, node);
+		inode_drop(&t, inode);
+	}
+}
+
+static void what_the_agent_does_not_know_of_stays_in_the_pool(void **state)
+{
+	struct wd_mm_inode *inode;
+	uint64_t fh;
+
+	fill_pool(3);
+	recover();
+	t.pool_max = 1;
+	assert_int_equal(t.npooled, 3);
+	assert_int_equal(inode_evict(&t), 0);
+	inode = inode_next_unknown(&t);
+	assert_int_equal(inode_evict(&t), 0); /* asked, not answered */
+	inode_known(&t, inode);
+	assert_int_equal(inode_evict(&t), inode_node(inode));
+	/* opened and closed before the answer */
+	inode = inode_next_unknown(&t);
+	assert_int_equal(inode_begin(&t, inode_node(inode), &inode), INODE_OPEN);
+	assert_true(handle_add(&t, inode, 100, &fh));
+	assert_int_equal(t.npooled, 1);
+	handle_remove(&t, fh, inode_node(inode));
+	inode_drop(&t, inode);
+	assert_int_equal(t.npooled, 2);
+	assert_int_equal(inode_evict(&t), 0);
+	inode_known(&t, inode);
+	inode_known(&t, inode);
+	assert_int_equal(inode_evict(&t), inode_node(inode));
+	assert_int_equal(inode_evict(&t), 0);
+	assert_non_null(inode_next_unknown(&t));
+	assert_null(inode_next_unknown(&t));
+}
+
+static void a_new_agent_hears_of_the_oldest_first(void **state)
+{
+	struct wd_mm_inode *inode = NULL;
+	uint64_t fh;
+
+	fill_pool(4);
+	inode_begin(&t, 2, &inode);
+	handle_add(&t, inode, 100, &fh); /* open */
+	nkept = 0;
+	inodes_ask_all(&t, note_kept);
+	assert_int_equal(nkept, 1);
+	assert_int_equal(kept_nodes[0], 2);
+	assert_int_equal(inode_node(inode_next_unknown(&t)), 1);
+	assert_int_equal(inode_node(inode_next_unknown(&t)), 3);
+	/* an agent after that one: the rest of the line goes on, and all is asked for again */
+	inodes_ask_all(&t, note_kept);
+	assert_int_equal(inode_node(inode_next_unknown(&t)), 4);
+	assert_non_null(inode_next_unknown(&t));
+	assert_non_null(inode_next_unknown(&t));
+	assert_null(inode_next_unknown(&t));
+}
+
+static void one_that_the_agent_took_leaves_the_line(void **state)
+{
+	struct wd_mm_inode *inode = NULL;
+
+	fill_pool(2);
+	recover();
+	t.pool_max = 0;
+	atomic_store(&wd_mm_find(&mm, 1)->state, WD_INO_RECLAIM);
+	atomic_store(&wd_mm_find(&mm, 2)->state, WD_INO_GONE);
+	assert_int_equal(inode_begin(&t, 2, &inode), INODE_ASK); /* its entry is new */
+	assert_null(inode_next_unknown(&t));
+	assert_int_equal(inode_evict(&t), 0);
+	assert_int_equal(t.npooled, 0);
+}
+
+static void the_pool_leaves_room_for_what_is_open(void **state)
+{
+	struct wd_mm_inode *inode;
+	uint64_t fh, nclosed = 0;
+
+	fill_pool(WD_MM_POOL);
+	assert_int_equal(inode_evict(&t), 0);
+	for (uint64_t node = 100001; node <= 100000 + mm.ninodes - mm.ninodes / 8; node++) {
+		assert_int_equal(inode_begin(&t, node, &inode), INODE_ASK);
+		while (inode_evict(&t))
+			nclosed++;
+		inode_settle(inode, WD_OPEN_CACHED, 0, 1);
+		assert_true(handle_add(&t, inode, node, &fh));
+	}
+	assert_int_equal(nclosed, WD_MM_POOL);
+	assert_int_equal(t.npooled, 0);
+	inode_drop(&t, inode);
+	recover();
+	assert_int_equal(t.nopen, mm.ninodes - mm.ninodes / 8 - 1);
 }
 
 static void a_successor_survives_tables_of_nonsense(void **state)
@@ -360,6 +465,11 @@ static void a_successor_survives_tables_of_nonsense(void **state)
 			if (inode_begin(&t, i, &inode) == INODE_OPEN)
 				handle_add(&t, inode, i, &fh);
 			inode_evict(&t);
+			inode = inode_next_unknown(&t);
+			if (inode && i % 3)
+				inode_known(&t, inode);
+			if (i % 100 == 99)
+				inodes_ask_all(&t, note_kept);
 		}
 	}
 }
@@ -383,6 +493,10 @@ int main(void)
 		TEST(handles_run_out),
 		TEST(a_successor_counts_the_handles),
 		TEST(a_successor_settles_what_was_half_done),
+		TEST(what_the_agent_does_not_know_of_stays_in_the_pool),
+		TEST(a_new_agent_hears_of_the_oldest_first),
+		TEST(one_that_the_agent_took_leaves_the_line),
+		TEST(the_pool_leaves_room_for_what_is_open),
 		TEST(a_successor_survives_tables_of_nonsense),
 	};
 

@@ -237,6 +237,65 @@ static void readers_wait_for_a_new_agent(void **state)
 	do_umount();
 }
 
+#define POOLED 100
+
+static void hold_reopens(bool are_held)
+{
+	wd_lock(&fake.lock);
+	fake.are_reopens_held = are_held;
+	wd_unlock(&fake.lock);
+}
+
+static unsigned nreopened(struct fake_file *const files[POOLED])
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < POOLED; i++)
+		n += fake_get(&files[i]->reopens) > 0;
+	return n;
+}
+
+/* A server that took over, and one with a new agent, tell of their pool bit by bit; readers do not wait for it. */
+static void the_pool_is_told_of_beside_readers(void **state)
+{
+	struct fake_file *files[POOLED];
+	char name[32];
+
+	for (int i = 0; i < POOLED; i++) {
+		snprintf(name, sizeof(name), "pooled-%d", i);
+		wd_lock(&fake.lock);
+		files[i] = fake_add(name, 5000, true);
+		wd_unlock(&fake.lock);
+		assert_reads_right(files[i]);
+	}
+	set_auto();
+	hold_reopens(true);
+	kill(server_pid(), SIGKILL);
+	fake_wait(&fake.held_reopens, 32);
+	assert_reads_right(cold);
+	for (int i = 0; i < POOLED; i++)
+		assert_reads_right(files[i]);
+	/* and one whose last RELEASE the killed server had not seen: it counts as open */
+	assert_in_range(fake_get(&fake.held_reopens), 32, 33);
+	assert_in_range(nreopened(files), 32, 33);
+	/* the next agent hears of all, also of those that the one before was asked about */
+	fake_stop();
+	fake_start();
+	assert_reads_right(late);
+	while (nreopened(files) < POOLED) {
+		assert_in_range(fake_get(&fake.held_reopens), 0, 33);
+		fake_answer_reopens();
+		usleep(1000); /* until it asks about the next */
+	}
+	hold_reopens(false);
+	fake_answer_reopens();
+	for (int i = 0; i < POOLED; i++) {
+		assert_reads_right(files[i]);
+		assert_int_equal(fake_get(&files[i]->opens) - fake_get(&files[i]->reopens), 1);
+	}
+	do_umount();
+}
+
 static void agent_and_server_may_die_together(void **state)
 {
 	pid_t pid = server_pid();
@@ -323,6 +382,7 @@ int main(void)
 		PLAIN(readers_outlive_many_servers_without_resend),
 		PLAIN(a_mount_that_nobody_can_serve_is_aborted),
 		MOUNTED(readers_wait_for_a_new_agent),
+		MOUNTED(the_pool_is_told_of_beside_readers),
 		MOUNTED(agent_and_server_may_die_together),
 		MOUNTED(the_server_goes_on_without_the_keeper),
 		MOUNTED(more_requests_than_slots_wait_their_turn),
