@@ -18,6 +18,7 @@
  *	meta       1                   LMDB write transactions    condition, batch age meta_close
  *	refresher  1                   when credentials end       condition, a time   refresher_stop
  *	http       1                   /metrics                   epoll               http_stop
+ *	access log 1, if there is one  its file                  condition           traces_free
  */
 #include "agent/agent.h"
 
@@ -42,6 +43,7 @@
 #include "agent/server_program.h"
 #include "agent/standby.h"
 #include "agent/status.h"
+#include "agent/trace.h"
 #include "agent/warm.h"
 #include "common/hold.h"
 #include "common/log.h"
@@ -256,6 +258,9 @@ static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 		return rc;
 	store.pin_tag = pins_tag(a->pins);
 	origins_set_policy(a->policy);
+	rc = traces_new(a, &a->traces, err);
+	if (rc < 0)
+		return rc;
 	rc = server_program_load(s, &a->server_program, err);
 	if (rc < 0)
 		return rc;
@@ -295,6 +300,7 @@ static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 static void agent_close(struct agent *a)
 {
 	http_stop(a->http);
+	traces_stop(a->traces); /* calls wait for them */
 	control_stop(a->api);
 	a->is_closing = true;
 	if (a->hub) {
@@ -330,6 +336,7 @@ static void agent_close(struct agent *a)
 	origins_set_policy(NULL);
 	origin_policy_free(a->policy);
 	pins_free(a->pins);
+	traces_free(a->traces);
 }
 
 int agent_run(const struct agent_options *options, struct wd_err *err)

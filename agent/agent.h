@@ -5,7 +5,7 @@
  * The agent as a whole: what its parts share.
  *
  * Lock order, outermost first: agent->lock, mount->lock; warms->lock, warm->lock; holder->lock, conn->lock;
- * ahead->lock, jobs->lock; hub, tree, dataset, fetcher, fetch, pool,
+ * ahead->lock, jobs->lock; traces->lock, a ring's lock; hub, tree, dataset, fetcher, fetch, pool,
  * store and object locks are leaves of their modules: none of them is held when a lock of another
  * module is taken.
  */
@@ -30,6 +30,7 @@ struct refresher;
 struct pins;
 struct warms;
 struct control;
+struct traces;
 
 struct agent {
 	const struct settings *settings;
@@ -50,6 +51,7 @@ struct agent {
 	struct http *http;
 	struct refresher *refresher;
 	struct warms *warms;
+	struct traces *traces;
 	struct control *api; /* gRPC */
 	struct server_program *server_program; /* NULL: none */
 	bool exits_when_idle;

@@ -13,7 +13,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "agent/control_internal.h"
 #include "agent/status.h"
+#include "agent/trace_api.h"
 #include "agent/warm.h"
 #include "common/cleanup.h"
 #include "common/control.h"
@@ -47,6 +49,16 @@ static struct agent *agent_of(const struct rpc_call *call)
 static struct mount *only_mount(const struct rpc_call *call)
 {
 	return ((const struct control *)call->arg)->mount;
+}
+
+struct agent *control_agent(const struct rpc_call *call)
+{
+	return agent_of(call);
+}
+
+struct mount *control_mount(const struct rpc_call *call)
+{
+	return only_mount(call);
 }
 
 /* ---- status ---- */
@@ -291,6 +303,14 @@ static const struct rpc_method methods[] = {
 		list_warm, RPC_POLL},
 	{P "Warm", &warpdrive__v1__warm_request__descriptor, &warpdrive__v1__warm_progress__descriptor, warm,
 		RPC_STREAM},
+	{P "StartTrace", &warpdrive__v1__trace_request__descriptor, &warpdrive__v1__start_trace_response__descriptor,
+		trace_api_start, RPC_UNARY},
+	{P "ReadTrace", &warpdrive__v1__read_trace_request__descriptor, &warpdrive__v1__trace_events__descriptor,
+		trace_api_read, RPC_POLL},
+	{P "StopTrace", &warpdrive__v1__stop_trace_request__descriptor, &warpdrive__v1__stop_trace_response__descriptor,
+		trace_api_stop, RPC_UNARY},
+	{P "Trace", &warpdrive__v1__trace_request__descriptor, &warpdrive__v1__trace_events__descriptor,
+		trace_api_stream, RPC_STREAM},
 };
 #define NMETHODS (sizeof(methods) / sizeof(methods[0]))
 
@@ -451,6 +471,6 @@ bool control_on_message(struct agent *a, struct mount *mnt, struct conn *c, stru
 	ask->id = m->id;
 	ask->len = len;
 	memcpy(ask->bytes, len ? bytes : "", len);
-	jobs_run(method->handler == get_warm ? a->waiters : a->control, run, ask);
+	jobs_run(method->handler == get_warm || method->handler == trace_api_read ? a->waiters : a->control, run, ask);
 	return true;
 }

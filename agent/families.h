@@ -201,6 +201,10 @@
 		"Bytes that were not in the cache when the file they are of was opened")                       \
 	F(MOUNT_EXPIRY, "warpdrive_mount_credentials_expiry_timestamp_seconds", WD_GAUGE, "seconds", "mount,target,pod", \
 		"When the mount's credentials end, in Unix time, where that is known")                         \
+	F(ACCESS_LOG, "warpdrive_access_log_lines_total", WD_COUNTER, "lines", "outcome",                      \
+		"Lines of the access log: written, and dropped because they came too fast or could not be written") \
+	F(TRACE_LOST, "warpdrive_trace_lost_lines_total", WD_COUNTER, "lines", "",                             \
+		"Lines that a trace lost because whoever follows it reads too slowly")                         \
 	F(BAD_MESSAGES, "warpdrive_agent_bad_messages_total", WD_COUNTER, "messages", "",                      \
 		"Malformed messages; the sender was dropped")                                                  \
 	F(BUILD, "warpdrive_build_info", WD_GAUGE, "always 1", "version", "The build")

@@ -216,6 +216,11 @@ struct object *fetch_object(const struct fetch *f)
 	return f->object;
 }
 
+const char *fetch_name(const struct fetch *f)
+{
+	return f->name;
+}
+
 bool fetch_is_stale(struct fetch *f)
 {
 	bool is_stale;

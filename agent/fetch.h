@@ -78,6 +78,8 @@ void fetch_close(struct fetch *f);
 struct fetch *fetch_ref(struct fetch *f);
 void fetch_unref(struct fetch *f);
 struct object *fetch_object(const struct fetch *f);
+/* The object's key: borrowed for as long as the fetch. */
+const char *fetch_name(const struct fetch *f);
 /* The origin has another version by now, or none. */
 bool fetch_is_stale(struct fetch *f);
 

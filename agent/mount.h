@@ -104,6 +104,8 @@ void mount_counts_take(struct mount *mnt);
 void mounts_counts_take(struct agent *a);
 /* An open was answered by the agent; size: of the file, where it is passthrough. */
 void mount_count_open(struct mount *mnt, uint64_t size);
+/* What was taken so far, of all mounts. */
+uint64_t mounts_counted(enum wd_mm_count count);
 
 /* ---- serve.c: a server's message on the hub thread ---- */
 bool serve_message(struct mount *mnt, struct conn *c, struct wd_msg *m);

@@ -14,10 +14,13 @@ static const enum metric metrics[WD_MM_COUNTS] = {
 	[WD_MM_READ_BYTES] = METRIC_SERVER_READ_BYTES,
 };
 
+static _Atomic uint64_t totals[WD_MM_COUNTS]; /* of all mounts that were */
+
 /* What is opened by passthrough without a question is in the cache in whole. */
 static void count(enum wd_mm_count what, uint64_t n)
 {
 	metric_add(metrics[what], n);
+	atomic_fetch_add(&totals[what], n);
 	if (what == WD_MM_PASSTHROUGH_OPENS)
 		metric_add(METRIC_HITS, n);
 	else if (what == WD_MM_PASSTHROUGH_BYTES)
@@ -53,4 +56,9 @@ void mounts_counts_take(struct agent *a)
 	for (struct mount *mnt = a->mounts; mnt; mnt = mnt->next)
 		mount_counts_take(mnt);
 	wd_unlock(&a->lock);
+}
+
+uint64_t mounts_counted(enum wd_mm_count count)
+{
+	return atomic_load(&totals[count]);
 }

@@ -26,6 +26,7 @@
 #include "agent/metrics.h"
 #include "agent/pins.h"
 #include "agent/proof.h"
+#include "agent/trace.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 
@@ -93,6 +94,36 @@ static void reply_open(struct conn *c, uint64_t id, enum wd_open_mode mode, uint
 		close(fds[1]);
 }
 
+/* ---- telling who listens (trace.h) ---- */
+
+/* What an OPEN that went well is to them. was_complete: before anything was fetched for it. */
+static struct trace_event event_of(enum wd_open_mode mode, const struct object *object, bool was_complete)
+{
+	struct trace_event e = {.kind = TRACE_OPEN};
+
+	if (mode == WD_OPEN_PASSTHROUGH) {
+		e.mode = TRACE_PASSTHROUGH;
+		e.tier = was_complete ? TRACE_LOCAL : TRACE_ORIGIN;
+		e.length = object_size(object);
+	} else {
+		e.mode = object_present_bytes(object) ? TRACE_CACHED : TRACE_COLD;
+	}
+	return e;
+}
+
+/* w is about to be answered: so what one reader does is told in its order. */
+static void tell_open(struct mount *mnt, uint64_t node, const struct waiting *w, struct trace_event e)
+{
+	struct node info;
+
+	if (!w->asked_ns)
+		return;
+	e.path = tree_node(mnt->dataset, node, &info) == 0 ? info.key : "";
+	trace_tell(mnt, w->asked_ns, &e);
+}
+
+/* ---- opening ---- */
+
 static void count_open(const struct open_file *of)
 {
 	if (of->mode == WD_OPEN_PASSTHROUGH) {
@@ -137,8 +168,11 @@ static void open_done(struct open_file *of)
 	enum wd_open_mode mode = of->mode;
 	uint32_t backing_id = of->backing_id;
 	struct object *object = object_ref(of->object);
+	struct trace_event event = event_of(mode, object, of->was_complete);
+	uint64_t node = of->node;
 	bool is_gone, is_released;
 
+	mount_ref(mnt); /* of may be released by whoever was answered */
 	count_open(of);
 	of->uses = open_uses(of);
 	if (mode == WD_OPEN_PASSTHROUGH) {
@@ -160,6 +194,7 @@ static void open_done(struct open_file *of)
 		index_locked(mnt, of);
 	wd_unlock(&mnt->lock);
 	LL_FOREACH_SAFE(waiting, w, tmp) {
+		tell_open(mnt, node, w, event);
 		reply_open(w->conn, w->id, mode, backing_id, object);
 		waiting_free(w);
 	}
@@ -170,6 +205,7 @@ static void open_done(struct open_file *of)
 	object_unref(object);
 	if (mode == WD_OPEN_PASSTHROUGH)
 		open_pool_shrink(agent->pool);
+	mount_unref(mnt);
 }
 
 static void open_fail(struct open_file *of, int status, const struct wd_err *err)
@@ -188,6 +224,7 @@ static void open_fail(struct open_file *of, int status, const struct wd_err *err
 	if (status == -ESTALE && of->info.node)
 		tree_expire(mnt->dataset, of->node);
 	LL_FOREACH_SAFE(waiting, w, tmp) {
+		tell_open(mnt, of->node, w, (struct trace_event){.kind = TRACE_OPEN, .mode = TRACE_COLD, .code = -status});
 		conn_reply_error(w->conn, WD_MSG_OPEN, w->id, status, err ? err->msg : "");
 		waiting_free(w);
 	}
@@ -332,6 +369,7 @@ static void open_object(struct open_file *of)
 
 	tree_object_id(mnt->dataset, &of->info, &id);
 	rc = store_get(a->store, &id, of->info.version.size, &of->object, &err);
+	of->was_complete = rc == 0 && object_is_complete(of->object);
 	if (rc == 0 && !(of->flags & WD_OPEN_REOPEN))
 		note_use(of);
 	if (rc == 0)
@@ -398,6 +436,7 @@ void open_on_open(struct mount *mnt, struct conn *c, uint64_t id, uint64_t node,
 	conn_begin(c);
 	w->id = id;
 	w->flags = flags;
+	w->asked_ns = flags & WD_OPEN_REOPEN ? 0 : traces_now(mnt->agent->traces); /* a restart is no open */
 	wd_lock(&mnt->lock);
 	HASH_FIND(hh, mnt->opens, &node, sizeof(node), of);
 	if (of && of->state == OPEN) {
@@ -429,6 +468,7 @@ void open_on_open(struct mount *mnt, struct conn *c, uint64_t id, uint64_t node,
 	if (object) {
 		if (!(flags & WD_OPEN_REOPEN)) /* a restart is no use */
 			object_used(object);
+		tell_open(mnt, node, w, event_of(mode, object, true));
 		reply_open(c, id, mode, backing_id, object);
 		object_unref(object);
 		waiting_free(w);

@@ -12,6 +12,7 @@ struct waiting {
 	struct conn *conn;
 	uint64_t id;
 	uint32_t flags;
+	int64_t asked_ns; /* of traces_now() */
 	struct waiting *next;
 };
 
@@ -26,6 +27,7 @@ struct open_file {
 	struct fetch *fetch;
 	enum wd_open_mode mode;
 	uint32_t backing_id;
+	bool was_complete; /* when it was asked for */
 	uint32_t uses; /* of the shared tables, when we last looked */
 	struct waiting *waiting;
 	struct fetch_wait whole;

@@ -13,6 +13,7 @@
 #include "agent/control.h"
 #include "agent/metrics.h"
 #include "agent/mount.h"
+#include "agent/trace.h"
 #include "common/log.h"
 
 #define FILE_ATTR_TTL_MS (3600 * 1000) /* a file's node id never changes what it means */
@@ -28,6 +29,8 @@ struct request {
 	struct fetch_wait wait; /* ENSURE */
 	int64_t began_ns;	/* the same */
 	struct fetch *fetch;
+	int64_t asked_ns; /* for traces; 0: nobody listens */
+	bool was_present;
 	struct mount_job job;
 };
 
@@ -242,12 +245,26 @@ static bool on_readdir(struct mount *mnt, struct conn *c, struct wd_msg *m)
 
 /* ---- reading ---- */
 
+/* Before the answer, so that what one reader does is told in its order. */
+static void tell_read(const struct request *q, int status, bool is_uncached)
+{
+	trace_tell(q->mount, q->asked_ns,
+		&(struct trace_event){.kind = TRACE_READ,
+			.tier = status < 0 ? TRACE_NO_BYTES : q->was_present && !is_uncached ? TRACE_LOCAL : TRACE_ORIGIN,
+			.mode = is_uncached ? TRACE_UNCACHED : TRACE_CACHED,
+			.code = -status,
+			.offset = q->wait.offset,
+			.length = q->wait.len,
+			.path = fetch_name(q->fetch)});
+}
+
 static void ensure_done(struct fetch_wait *w, int status, int fd, const struct wd_err *err)
 {
 	struct request *q = (struct request *)((char *)w - offsetof(struct request, wait));
 	struct wd_msg *m;
 
 	wd_histogram_add(&metric_read_wait, wd_now_ns() - q->began_ns);
+	tell_read(q, status, fd >= 0);
 	if (status < 0) {
 		/* the fetch has logged it, once for all who waited */
 		conn_reply_error(q->conn, WD_MSG_ENSURE, q->id, status, err ? err->msg : "");
@@ -302,6 +319,8 @@ static bool on_ensure(struct mount *mnt, struct conn *c, struct wd_msg *m)
 		.cb = ensure_done,
 		.is_gone = ensure_is_gone};
 	q->began_ns = wd_now_ns();
+	q->asked_ns = traces_now(mnt->agent->traces);
+	q->was_present = q->asked_ns && object_has(fetch_object(q->fetch), offset, len);
 	fetch_ensure(q->fetch, &q->wait);
 	return true;
 }

@@ -38,6 +38,13 @@ const struct wd_config_key settings_keys[] = {
 		"most memory the agent uses for buffers and queues, whatever the load"},
 	{"http-listen", WD_CONFIG_STRING, AT(http_listen), 0, 0, "127.0.0.1:9842",
 		"address and port of /metrics and /healthz, e.g. [::]:9842; empty: none"},
+	{"access-log", WD_CONFIG_STRING, AT(access_log), 0, 0, "",
+		"file for a JSON line about each open and read that the agent sees: what is read by passthrough, or by a "
+		"mount's server from what is cached already, it does not see; empty: none"},
+	{"access-log-one-in", WD_CONFIG_INT, AT(access_log_one_in), 1, 1000000000, "1",
+		"one of so many opens and reads is logged there, by chance; 1: all"},
+	{"access-log-size", WD_CONFIG_SIZE, AT(access_log_size), 64 * KIB, TIB, "64MiB",
+		"most bytes of that file; a full one is renamed to have .1 at its end, in place of the one before"},
 	{"metadata-ttl", WD_CONFIG_DURATION, AT(metadata_ttl), 0, 365LL * 86400000, "60s",
 		"how long names and attributes are believed without asking the origin"},
 	{"negative-ttl", WD_CONFIG_DURATION, AT(negative_ttl), 0, 86400000, "5s",
