@@ -111,6 +111,31 @@ static const struct ctl_command commands[] = {
 		"\n"
 		"Exit code 1 when neither daemon runs, 3 when one of them does not answer.\n",
 		ctl_status, NULL},
+	{"trace", "[--mount DIR] [PATH]", "follow opens and reads live, with where the bytes came from",
+		"PATH is a file or directory inside a mount; without one, all mounts are\n"
+		"followed.\n"
+		"A line for each open and read that the agent sees: the time at which it was\n"
+		"asked for, where its bytes came from (local: the cache had all of them; origin:\n"
+		"some came from there; -: none were needed yet), what it was, how long it waited,\n"
+		"how many bytes at which offset, the mode, and the file.\n"
+		"\n"
+		"The agent sees what it is asked: opens, and reads of bytes that are not there.\n"
+		"Files that are open by passthrough are read by the kernel alone, bytes that are\n"
+		"present by the mount's server, and files that were open just now are opened by\n"
+		"it, too. What servers did is counted, and told at the end.\n"
+		"\n"
+		"  --mount DIR        one mount; a relative PATH begins there\n"
+		"  --pod UID          only what the pod with this uid does\n"
+		"  --count N          end after so many lines\n"
+		"  -o json            an object per line\n"
+		"  --run-dir DIR      where the agent's socket is (WARPDRIVE_RUN_DIR,\n"
+		"                     /run/warpdrive)\n"
+		"\n"
+		"It goes on until SIGINT or SIGTERM. Who reads the lines too slowly loses some,\n"
+		"and is told; no reader of a file ever waits for it. For root, on the node.\n"
+		"\n"
+		"Example: warpdrive-ctl trace /mnt/imagenet/train-0001.tar\n",
+		ctl_trace, NULL},
 	{"doctor", "[--bundle FILE]", "look for what is wrong with this node, and say what to do",
 		"Checks the kernel, the run directory and its daemons, every WarpDrive mount of this\n"
 		"machine, the cache disk, and each mount's origin with its own credentials. A line per\n"

@@ -29,6 +29,7 @@ enum ctl_exit ctl_status(const struct ctl_command *self, int argc, char **argv);
 enum ctl_exit ctl_doctor(const struct ctl_command *self, int argc, char **argv);
 /* Ended by signal n, it returns 128 + n. */
 enum ctl_exit ctl_warm(const struct ctl_command *self, int argc, char **argv);
+enum ctl_exit ctl_trace(const struct ctl_command *self, int argc, char **argv);
 enum ctl_exit ctl_version(const struct ctl_command *self, int argc, char **argv);
 
 /* Prints "usage: ...", summary and help of one subcommand on stdout; returns CTL_DONE. */

@@ -31,7 +31,19 @@ for option in recursive include exclude max-size from-file verify workers bandwi
 done
 ! grep -q -- --pin "$dir/out" || fail "warm --help tells of --pin"
 
+expect 0 "$ctl" trace --help
+awk 'length($0) > 80 { print; long = 1 } END { exit long }' "$dir/out" || fail "help of trace is wider than 80 columns"
+
 # ---- no agent, nothing mounted ----
+
+expect 1 "$ctl" trace
+expect 1 "$ctl" trace --mount "$dir" file
+expect 2 "$ctl" trace --count 0
+expect 2 "$ctl" trace --count many
+expect 2 "$ctl" trace -o yaml
+expect 2 "$ctl" trace --follow
+expect 2 "$ctl" trace --pod
+expect 2 "$ctl" trace one two
 
 expect 1 "$ctl" warm "$dir"
 expect 1 "$ctl" warm s3://bucket/x
