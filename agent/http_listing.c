@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "agent/index.h"
+#include "agent/index_level.h"
 #include "common/log.h"
 
 #define LISTING_MAX ((size_t)64 * 1024 * 1024)
@@ -150,90 +151,23 @@ int http_list_dir(struct http_origin *h, const char *prefix, origin_entry_cb cb,
 
 /* ---- the index file ---- */
 
-struct seen {
-	struct seen *next;
-	size_t len;
-	char name[];
-};
-#define SEEN_BUCKETS 4096
-
 struct index_walk {
-	const char *prefix;
-	size_t prefix_len;
-	bool is_recursive;
-	origin_entry_cb cb;
-	void *arg;
+	struct index_level level;
 	struct index_parser *parser;
 	uint64_t nparsed, nskip;  /* entries of this try; given by the tries before */
 	struct http_answer first; /* of the first try: the file must stay the same */
 	struct wd_err err;
 	unsigned garbled;
-	struct seen *seen[SEEN_BUCKETS]; /* prefixes given so far (one level) */
-	bool has_first, has_ended, is_out_of_memory;
+	bool has_first;
 };
 
-/* Adds a prefix; false when it was there. */
-static bool see(struct index_walk *w, const char *name, size_t len)
-{
-	size_t hash = 5381;
-	struct seen *s;
-
-	for (size_t i = 0; i < len; i++)
-		hash = hash * 33 + (unsigned char)name[i];
-	for (s = w->seen[hash % SEEN_BUCKETS]; s; s = s->next)
-		if (s->len == len && memcmp(s->name, name, len) == 0)
-			return false;
-	s = malloc(sizeof(*s) + len);
-	if (!s) {
-		w->is_out_of_memory = true;
-		return false;
-	}
-	s->len = len;
-	memcpy(s->name, name, len);
-	s->next = w->seen[hash % SEEN_BUCKETS];
-	w->seen[hash % SEEN_BUCKETS] = s;
-	return true;
-}
-
-static void seen_free(struct index_walk *w)
-{
-	for (size_t i = 0; i < SEEN_BUCKETS; i++) {
-		while (w->seen[i]) {
-			struct seen *next = w->seen[i]->next;
-
-			free(w->seen[i]);
-			w->seen[i] = next;
-		}
-	}
-}
-
-static bool walk_entry(void *arg, const struct origin_entry *in)
+static bool walk_entry(void *arg, const struct origin_entry *entry)
 {
 	struct index_walk *w = arg;
-	struct origin_entry out = *in;
-	const char *slash;
-	char key[ORIGIN_KEY_MAX + 1];
 
 	if (w->nparsed++ < w->nskip)
 		return true;
-	if (in->key_len <= w->prefix_len || memcmp(in->key, w->prefix, w->prefix_len) != 0)
-		return true;
-	/* a key that ends with "/" marks a directory */
-	out.is_prefix = in->key[in->key_len - 1] == '/';
-	slash = memchr(in->key + w->prefix_len, '/', in->key_len - w->prefix_len);
-	if (!w->is_recursive && slash) {
-		out.key_len = (size_t)(slash + 1 - in->key);
-		out.is_prefix = true;
-		if (!see(w, in->key, out.key_len))
-			return !w->is_out_of_memory;
-		memcpy(key, in->key, out.key_len);
-		key[out.key_len] = 0;
-		out.key = key;
-	}
-	if (out.is_prefix)
-		out.version = (struct version){0};
-	w->has_ended = !w->cb(w->arg, &out);
-	return !w->has_ended;
+	return index_level_take(&w->level, entry);
 }
 
 static int walk_restart(void *arg)
@@ -267,9 +201,9 @@ static int walk_body(void *arg, const struct http_answer *a, const void *data, s
 	rc = index_feed(w->parser, data, len, &w->err);
 	if (rc == -EPROTO)
 		return -EAGAIN;
-	if (rc == 0 && w->is_out_of_memory)
+	if (rc == 0 && w->level.is_out_of_memory)
 		rc = wd_err_sys(&w->err, ENOMEM, "remember prefixes");
-	if (rc == 0 && w->has_ended)
+	if (rc == 0 && w->level.has_ended)
 		rc = -EINTR; /* the caller has enough: end the transfer */
 	return rc;
 }
@@ -279,7 +213,7 @@ static enum http_verdict walk_judge(void *arg, char *text, size_t cap)
 {
 	struct index_walk *w = arg;
 
-	if (!w->err.code && (w->has_ended || index_finish(w->parser, &w->err) == 0))
+	if (!w->err.code && (w->level.has_ended || index_finish(w->parser, &w->err) == 0))
 		return HTTP_OK;
 	snprintf(text, cap, "%s", w->err.msg);
 	return ++w->garbled < HTTP_GARBLED_TRIES ? HTTP_RETRY : HTTP_FATAL;
@@ -302,23 +236,19 @@ int http_list_index(struct http_origin *h, const char *prefix, bool is_recursive
 
 	if (!w)
 		return wd_err_sys(err, ENOMEM, "list '%s'", h->site.base.url);
-	w->prefix = prefix;
-	w->prefix_len = strlen(prefix);
-	w->is_recursive = is_recursive;
-	w->cb = cb;
-	w->arg = arg;
+	index_level_init(&w->level, prefix, is_recursive, cb, arg);
 	rc = http_call(&h->site, &call, err);
-	if (w->has_ended)
+	if (w->level.has_ended)
 		rc = 0;
 	else if (rc < 0 && w->err.code)
 		rc = wd_err_set(err, w->err.code == EPROTO ? EIO : w->err.code,
 			"read the index '%s%s': %s", h->site.base.url, h->index, w->err.msg);
-	*ret_is_complete = rc == 0 && !w->has_ended;
+	*ret_is_complete = rc == 0 && !w->level.has_ended;
 	if (rc == 0 && index_left_out(w->parser))
 		wd_warn("read the index '%s%s': %zu entries left out that no key can name",
 			h->site.base.url, h->index, index_left_out(w->parser));
 	index_free(w->parser);
-	seen_free(w);
+	index_level_done(&w->level);
 	free(w);
 	return rc;
 }
