@@ -116,7 +116,7 @@ static int join_dataset(struct agent *a, struct mount *mnt, const struct origin_
 	rc = origin_open(o->url, options, &origin, err);
 	if (rc < 0)
 		return rc;
-	return tree_dataset(a->tree, origin, place, identity, who, o->index != NULL, &mnt->dataset, err);
+	return tree_dataset(a->tree, origin, place, identity, who, o->index || o->version, &mnt->dataset, err);
 }
 
 /* Opens origin and dataset with these credentials; a new mount's origin is asked, a known one's is trusted. */
@@ -249,7 +249,8 @@ static void add_job(void *arg)
 
 		wd_msg_start_reply(m, WD_MSG_MOUNT_ADD, add->request, 0);
 		wd_put_u32(m, WD_MOUNT_READ_ONLY |
-				(mnt->options->has_no_passthrough ? WD_MOUNT_NO_PASSTHROUGH : 0));
+				(mnt->options->has_no_passthrough ? WD_MOUNT_NO_PASSTHROUGH : 0) |
+				(mnt->options->has_no_open ? WD_MOUNT_NO_OPEN : 0));
 		wd_put_str(m, mnt->display);
 		conn_send(add->keeper, m);
 		wd_info("mount '%s' on '%s'", mnt->display, mnt->target);

@@ -10,7 +10,10 @@
 
 #include "agent/identity.h"
 #include "agent/profile.h"
+#include "agent/tree.h"
 #include "common/config.h"
+
+#define FOR_EVER_MS (10LL * 365 * 86400000)
 
 #define AT(field) offsetof(struct mount_options, field)
 
@@ -31,6 +34,8 @@ static const struct option {
 	{"role-arn", TEXT, AT(role_arn), 0},
 	{"audience", TEXT, AT(audience), 0},
 	{"index", TEXT, AT(index), 0},
+	{"version", TEXT, AT(version), 0},
+	{"no-open", FLAG, AT(has_no_open), 0},
 	{"ro", FLAG, AT(is_read_only), 0},
 	{"no-passthrough", FLAG, AT(has_no_passthrough), 0},
 	{"uid", NUMBER, AT(uid), UINT32_MAX - 1},
@@ -165,6 +170,19 @@ static int read_options(struct mount_options *o, const json_t *options, struct w
 	return 0;
 }
 
+/* What is pinned does not change: names and attributes are good for ever. */
+static int freeze(struct mount_options *o, struct wd_err *err)
+{
+	if (!o->version)
+		return o->has_no_open ? wd_err_set(err, EINVAL,
+						"mount option 'no-open': for pinned versions: give 'version', too")
+				      : 0;
+	o->metadata_ttl = o->negative_ttl = FOR_EVER_MS;
+	if (o->has_no_open)
+		o->has_no_passthrough = true;
+	return 0;
+}
+
 int mount_options_parse(const void *text, size_t len, const struct settings *settings,
 	struct mount_options **ret_options, struct wd_err *err)
 {
@@ -195,6 +213,8 @@ int mount_options_parse(const void *text, size_t len, const struct settings *set
 	o->is_ephemeral = json_is_true(json_object_get(root, "ephemeral"));
 	o->may_be_down = json_is_true(json_object_get(root, "may_be_down"));
 	rc = read_options(o, json_object_get(root, "options"), err);
+	if (rc == 0)
+		rc = freeze(o, err);
 	if (rc == 0 && !o->is_read_only)
 		rc = wd_err_set(err, EINVAL, "mount option 'ro': writable mounts are not supported");
 	credentials = json_object_get(root, "credentials");
@@ -234,6 +254,7 @@ void mount_options_free(struct mount_options *o)
 	free(o->region);
 	free(o->ca_cert);
 	free(o->index);
+	free(o->version);
 	free(o->access_key);
 	free_secret(o->secret_key);
 	free_secret(o->session_token);
@@ -261,14 +282,15 @@ void mount_options_origin(const struct mount_options *o, const struct settings *
 		.bearer_token = o->bearer_token,
 		.ca_cert = o->ca_cert,
 		.index = o->index,
+		.version = o->version,
 		.deadline_ms = settings->request_deadline,
 	};
 }
 
 int mount_options_place(const struct mount_options *o, char *out, size_t cap)
 {
-	int n = snprintf(out, cap, "%s\n%s\n%s", o->url, o->endpoint ? o->endpoint : "",
-		o->index ? o->index : "");
+	int n = snprintf(out, cap, "%s\n%s\n%s%s%s", o->url, o->endpoint ? o->endpoint : "",
+		o->index ? o->index : "", o->version ? TREE_PLACE_VERSION : "", o->version ? o->version : "");
 
 	return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : 0;
 }

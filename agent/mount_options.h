@@ -26,6 +26,8 @@ bool prefetch_parse(const char *text, enum prefetch *ret);
 struct mount_options {
 	char *url;
 	char *endpoint, *region, *ca_cert, *index;
+	char *version; /* a pinned one; NULL: the dataset as it is */
+	bool has_no_open; /* with a version: the kernel opens files without asking */
 	bool is_path_style, is_anonymous, is_read_only, has_no_passthrough;
 	bool may_be_down; /* mounted even while the origin is away: nobody reads what an error would say */
 	int64_t uid, gid, file_mode, dir_mode; /* modes are permission bits */

@@ -17,6 +17,7 @@
 #include "agent/metrics.h"
 #include "agent/origin_health.h"
 #include "agent/origin_impl.h"
+#include "agent/origin_manifest.h"
 #include "agent/transfer.h"
 #include "common/cleanup.h"
 
@@ -150,6 +151,12 @@ static int check_options(const struct origin_ops *kind, const struct origin_opti
 			kind->scheme);
 	if (options->deadline_ms < 0)
 		return wd_err_set(err, EINVAL, "open '%s': the deadline is negative", shown);
+	if (options->version && options->index)
+		return wd_err_set(err, EINVAL, "open '%s': 'version' and 'index' at once: a version is an index", shown);
+	if (options->version && !manifest_is_name(options->version))
+		return wd_err_set(err, EINVAL,
+			"open '%s': version '%.64s': a name of letters, digits, '.', '_' and '-' that does not begin with '.'",
+			shown, options->version);
 	return 0;
 }
 
@@ -157,7 +164,7 @@ int origin_open(const char *url, const struct origin_options *options, struct or
 	struct wd_err *err)
 {
 	static const struct origin_options none;
-	wd_autofree char *shown = origin_redact_url(url);
+	wd_autofree char *shown = origin_redact_url(url), *manifest = NULL;
 	const struct origin_ops *kind = find_kind(url);
 	struct origin *o = NULL;
 	int rc;
@@ -174,12 +181,15 @@ int origin_open(const char *url, const struct origin_options *options, struct or
 	rc = check_options(kind, options, shown, err);
 	if (rc < 0)
 		return rc;
+	if (options->version && !(manifest = manifest_key(options->version)))
+		return wd_err_sys(err, ENOMEM, "open '%s'", shown);
 	rc = kind->open(url, options, &o, err);
 	if (rc < 0) {
 		wd_err_wrap(err, "open '%s'", shown);
 		return rc;
 	}
 	o->ops = kind;
+	o->manifest = wd_steal_ptr(manifest);
 	o->clock_skew_s = INT64_MIN;
 	if (!o->url)
 		o->url = wd_steal_ptr(shown);
@@ -194,6 +204,7 @@ void origin_close(struct origin *o)
 		return;
 	o->ops->drain(o);
 	free(o->url);
+	free(o->manifest);
 	o->ops->close(o);
 }
 
@@ -233,7 +244,7 @@ int origin_set_credentials(struct origin *o, const struct origin_options *option
 
 int origin_check(struct origin *o, struct wd_err *err)
 {
-	return o->ops->check(o, err);
+	return o->manifest ? manifest_check(o, err) : o->ops->check(o, err);
 }
 
 enum origin_trouble origin_trouble(struct origin *o, char *text, size_t cap)
@@ -257,7 +268,7 @@ const char *origin_url(const struct origin *o)
 
 bool origin_lists_recursively(const struct origin *o)
 {
-	return o->ops->lists_recursively(o);
+	return o->manifest || o->ops->lists_recursively(o);
 }
 
 int origin_list(struct origin *o, const char *prefix, bool is_recursive, unsigned max_pages,
@@ -272,7 +283,10 @@ int origin_list(struct origin *o, const char *prefix, bool is_recursive, unsigne
 	if (is_recursive && !origin_lists_recursively(o))
 		return wd_err_set(err, EOPNOTSUPP, "list '%s%s': it lists one level at a time",
 			o->url, prefix);
-	rc = o->ops->list(o, prefix, is_recursive, max_pages, cb, arg, &is_complete, err);
+	if (o->manifest)
+		rc = manifest_list(o, prefix, is_recursive, cb, arg, &is_complete, err);
+	else
+		rc = o->ops->list(o, prefix, is_recursive, max_pages, cb, arg, &is_complete, err);
 	if (rc == 0 && ret_is_complete)
 		*ret_is_complete = is_complete;
 	return rc;
@@ -285,7 +299,8 @@ int origin_probe(struct origin *o, const char *key, enum origin_kind *ret_kind,
 		*ret_kind = ORIGIN_NONE;
 		return 0;
 	}
-	return o->ops->probe(o, key, ret_kind, ret_version, err);
+	return o->manifest ? manifest_probe(o, key, ret_kind, ret_version, err)
+			   : o->ops->probe(o, key, ret_kind, ret_version, err);
 }
 
 int origin_stat(struct origin *o, const char *key, struct version *ret_version, struct wd_err *err)
@@ -293,7 +308,7 @@ int origin_stat(struct origin *o, const char *key, struct version *ret_version, 
 	if (strlen(key) > ORIGIN_KEY_MAX)
 		return wd_err_set(
 			err, ENOENT, "look up '%s%.64s...': the key is too long", o->url, key);
-	return o->ops->stat(o, key, ret_version, err);
+	return o->manifest ? manifest_stat(o, key, ret_version, err) : o->ops->stat(o, key, ret_version, err);
 }
 
 void origin_get(struct origin *o, struct origin_get *get)

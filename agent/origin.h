@@ -55,6 +55,7 @@ struct origin_options {
 	const char *subject; /* whom keys or token were made for; NULL: they stand for themselves */
 	const char *ca_cert; /* file with PEM certificates */
 	const char *index;   /* https: name (relative to the URL) of an index file of JSON lines */
+	const char *version; /* a pinned version of the dataset (origin_manifest.h); NULL: as it is */
 	int64_t deadline_ms; /* for one request with all its retries; 0: the default, 60 s */
 };
 

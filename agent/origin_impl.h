@@ -40,6 +40,7 @@ struct origin_ops {
 struct origin {
 	const struct origin_ops *ops;
 	char *url; /* without user info */
+	char *manifest; /* key of the pinned version's (origin_manifest.h); NULL: the dataset as it is */
 	struct origin *next_retired;
 	int64_t deadline_ms;
 	/* origin_clock_skew(); INT64_MIN while no answer had a date */

@@ -102,6 +102,12 @@ static void reply_node(struct mount *mnt, struct conn *c, uint16_t type, uint64_
 	conn_send(c, m);
 }
 
+/* A time as it travels, in ms; the longest is 49 days. */
+static uint32_t wire_ttl(int64_t ttl_ms)
+{
+	return ttl_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ttl_ms;
+}
+
 static void reply_lookup(struct mount *mnt, struct conn *c, uint64_t id, int rc, const struct node *node,
 	uint32_t ttl_ms, const struct wd_err *err)
 {
@@ -112,7 +118,7 @@ static void reply_lookup(struct mount *mnt, struct conn *c, uint64_t id, int rc,
 	} else if (rc == -ENOENT) {
 		m = hub_scratch();
 		wd_msg_start_reply(m, WD_MSG_LOOKUP, id, -ENOENT);
-		wd_put_u32(m, (uint32_t)mnt->options->negative_ttl);
+		wd_put_u32(m, wire_ttl(mnt->options->negative_ttl));
 		conn_send(c, m);
 	} else {
 		reply_failure(c, WD_MSG_LOOKUP, id, rc, err);
@@ -174,7 +180,7 @@ static bool on_getattr(struct mount *mnt, struct conn *c, struct wd_msg *m)
 	if (tree_node(mnt->dataset, id, &node) < 0)
 		conn_reply_error(c, m->type, m->id, -ESTALE, "not known any longer");
 	else
-		reply_node(mnt, c, WD_MSG_GETATTR, m->id, &node, (uint32_t)mnt->options->metadata_ttl);
+		reply_node(mnt, c, WD_MSG_GETATTR, m->id, &node, wire_ttl(mnt->options->metadata_ttl));
 	return true;
 }
 
@@ -206,7 +212,7 @@ static void readdir_job(void *arg)
 	struct request *q = arg;
 	struct wd_msg *m = hub_scratch();
 	int64_t ttl = q->mount->options->metadata_ttl;
-	struct fill f = {q, m, (uint32_t)ttl, q->max_body};
+	struct fill f = {q, m, wire_ttl(ttl), q->max_body};
 	struct wd_err err = WD_ERR_INIT;
 	bool is_end = true;
 	uint32_t ttl_ms;

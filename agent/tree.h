@@ -49,8 +49,11 @@ struct node {
 struct tree *tree_new(struct meta *meta, const struct settings *settings);
 void tree_free(struct tree *t);
 
+/* In a place, between what tells origins apart and the name of a pinned version. */
+#define TREE_PLACE_VERSION "\nversion "
+
 /* Opens (or joins) the dataset of this origin and identity; takes ownership of origin either way.
- * `place` tells origins apart (URL, endpoint, index), `identity` credentials; neither holds a secret. `who` are the
+ * `place` tells origins apart (URL, endpoint, index), and versions of a dataset; `identity` credentials; neither holds a secret. `who` are the
  * credentials that origin has; one that is joined keeps its own. */
 int tree_dataset(struct tree *t, struct origin *origin, const char *place, const char *identity,
 	const struct identity *who, bool is_indexed, struct dataset **ret_ds, struct wd_err *err);

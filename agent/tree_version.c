@@ -90,7 +90,9 @@ void tree_object_id(const struct dataset *ds, const struct node *node, struct ob
 {
 	char text[4096];
 	const struct version *v = &node->version;
-	int n = snprintf(text, sizeof(text), "%s\n%s\n%llu\n%s", ds->place, node->key,
+	const char *pinned = strstr(ds->place, TREE_PLACE_VERSION); /* bytes are shared by all versions of a dataset */
+	int n = snprintf(text, sizeof(text), "%.*s\n%s\n%llu\n%s",
+		(int)(pinned ? (size_t)(pinned - ds->place) : strlen(ds->place)), ds->place, node->key,
 		(unsigned long long)v->size, v->etag);
 
 	if (v->etag[0] == '\0' || strncmp(v->etag, "W/", 2) == 0)

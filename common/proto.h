@@ -192,7 +192,11 @@ enum wd_msg_type {
 	WD_MSG_SERVER_PROGRAM = 112,
 };
 
-enum wd_mount_flag { WD_MOUNT_READ_ONLY = 1, WD_MOUNT_NO_PASSTHROUGH = 2 };
+enum wd_mount_flag {
+	WD_MOUNT_READ_ONLY = 1,
+	WD_MOUNT_NO_PASSTHROUGH = 2,
+	WD_MOUNT_NO_OPEN = 4, /* nothing in it ever changes: the kernel is told to open files without asking */
+};
 /* AGAIN: the mount stands; the agent was restarted, and takes it back without asking the origin */
 enum wd_mount_add_flag { WD_MOUNT_ADD_AGAIN = 1 };
 enum wd_open_mode { WD_OPEN_PASSTHROUGH = 1, WD_OPEN_CACHED = 2, WD_OPEN_DIRECT = 3 };

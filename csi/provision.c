@@ -235,8 +235,5 @@ enum rpc_code provision(struct rpc_call *call, struct map parameters, const stru
 	if (!is_good)
 		return rpc_fail(call, RPC_RESOURCE_EXHAUSTED, "out of memory");
 	*ret_context = (struct map){n, list};
-	if (version && !volume_is_of_node("version"))
-		return rpc_fail(call, RPC_INVALID_ARGUMENT,
-			"annotation " VERSION ": this release serves no pinned versions: remove the annotation");
 	return volume_check_context(call, "volume_context", *ret_context);
 }

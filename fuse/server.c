@@ -101,6 +101,7 @@ static void on_timer(void)
 		return;
 	atomic_store(&server.is_timer_armed, false);
 	now = atomic_load(&server.activity);
+	unopened_sweep(now == seen && is_serving());
 	if (now != seen || !is_serving()) {
 		seen = now;
 		if (!atomic_exchange(&server.is_timer_armed, true))
@@ -330,6 +331,7 @@ static int set_up(struct wd_err *err)
 	wd_mutex_init(&server.inval_lock);
 	wd_cond_init(&server.inval_added);
 	link_init(&server.queue);
+	link_init(&server.unopened);
 	server.is_agent_up = true;
 	server.next_id = 1;
 	count_descriptors();

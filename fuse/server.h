@@ -10,6 +10,7 @@
  *	server_inode.c    the shared tables: per-inode rule, pool, handles
  *	server_open.c     open and release
  *	server_read.c     read
+ *	server_unopened.c  mounts whose kernel sends no OPEN
  *	server_ops.c      all other operations
  *	server_control.c  the hidden control file
  *	server_beat.c     says whether the threads move
@@ -113,6 +114,8 @@ struct file {
 	struct link waiters; /* of struct op.wait */
 	struct data *data;
 	uint64_t hinted; /* the last MiB of which the agent was told */
+	struct link unopened; /* in server.unopened, or alone */
+	int64_t used_ns;      /* there: when it was last read */
 };
 
 enum op_state { OP_NONE, OP_RUNNING, OP_PARKED };
@@ -158,6 +161,8 @@ struct server {
 	struct file *buckets[FILE_BUCKETS];
 	uint32_t nfiles, files_max; /* with data: bounded by the descriptors */
 	uint32_t nreopens;	    /* of idle inodes, unanswered */
+	struct link unopened;	    /* files that READs opened, the longest unread first */
+	uint32_t nunopened;
 
 	struct wd_mutex slot_lock;
 	struct wd_cond slot_freed;
@@ -245,10 +250,36 @@ struct file *file_get_locked(uint64_t node);
 /* Frees file if nothing needs it. */
 void file_put_locked(struct file *file);
 
+/* Parks op behind the file of its node, which asks the agent; claimed: the entry that is to be settled, or NULL.
+ * False when that is not possible: op->open.err says why, and the entry is given back. */
+bool open_wait_locked(struct op *op, struct wd_mm_inode *claimed);
+/* The inode lost its last open: it goes to the pool or is forgotten, and so is what we had of it. Returns the data
+ * to unref, without the lock. */
+struct data *open_last_close_locked(struct wd_mm_inode *inode);
+
+/* ---- server_unopened.c ---- */
+/* True in a mount whose kernel sends no OPEN: its READs have fh 0. */
+static inline bool unopened_is(void)
+{
+	return server.info.mount_flags & WD_MOUNT_NO_OPEN;
+}
+/* The inode that a READ of node is of, if it is open at the agent; it counts as read now. */
+struct wd_mm_inode *unopened_find_locked(uint64_t node);
+/* Opens it at the agent; op is finished again then. 0 or a positive errno: nothing is parked. */
+int unopened_ask_locked(struct op *op);
+/* The agent has opened file. */
+void unopened_opened_locked(struct file *file, struct wd_mm_inode *inode);
+/* file has no data any more. */
+void unopened_forget_locked(struct file *file);
+/* Closes what was not read for a while, and what is too much; is_idle: all that nobody waits for. */
+void unopened_sweep(bool is_idle);
+
 /* ---- server_read.c ---- */
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 /* True when op is a read that waits for bytes. */
 bool read_is_waiting(const struct op *op);
+/* A read of node waits for bytes. */
+bool read_is_waiting_of_locked(uint64_t node);
 /* Lets a parked read begin anew behind its file. */
 void read_requeue_locked(struct op *op);
 

@@ -59,7 +59,7 @@ bool control_hides(uint64_t parent, const char *name)
 	if (!control_is_name(parent, name))
 		return false;
 	if (!atomic_flag_test_and_set(&is_told))
-		wd_warn("the dataset has a '%s' at its root, which cannot be seen: the name is the control file's",
+		wd_info("the dataset's '%s' (pinned versions are there) is not shown: the name is the control file's",
 			WD_CONTROL_NAME);
 	return true;
 }

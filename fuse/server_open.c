@@ -50,6 +50,7 @@ struct file *file_get_locked(uint64_t node)
 	f->hinted = UINT64_MAX;
 	link_init(&f->out.link);
 	link_init(&f->waiters);
+	link_init(&f->unopened);
 	f->next = *bucket_of(node);
 	*bucket_of(node) = f;
 	return f;
@@ -64,6 +65,7 @@ static struct data *take_data_locked(struct file *file)
 		server.nfiles--;
 	file->data = NULL;
 	file->is_ready = false;
+	unopened_forget_locked(file);
 	return data;
 }
 
@@ -77,6 +79,7 @@ void file_put_locked(struct file *file)
 		at = &(*at)->next;
 	*at = file->next;
 	link_remove(&file->out.link);
+	unopened_forget_locked(file);
 	free(file);
 }
 
@@ -92,9 +95,7 @@ static void shrink_pool_locked(void)
 		agent_tell_locked(WD_MSG_RELEASE, node);
 }
 
-/* The inode lost its last handle: it goes to the pool or is forgotten, and so is what we had of it.
- * Returns the data to unref. */
-static struct data *last_close_locked(struct wd_mm_inode *inode)
+struct data *open_last_close_locked(struct wd_mm_inode *inode)
 {
 	uint64_t node = inode_node(inode);
 	struct file *file = file_find_locked(node);
@@ -145,7 +146,7 @@ static void reply_open(struct op *op)
 		struct wd_mm_inode *inode = handle_not_opened(&server.inodes, op->fh, op->node);
 
 		if (inode)
-			data = last_close_locked(inode);
+			data = open_last_close_locked(inode);
 	}
 	wd_unlock(&server.lock);
 	op_done(op);
@@ -176,8 +177,7 @@ static void take_handle_locked(struct op *op, struct wd_mm_inode *inode)
 	op->open.size = atomic_load(&inode->size);
 }
 
-/* Parks op behind the file of its node, which asks the agent. */
-static bool wait_locked(struct op *op, struct wd_mm_inode *claimed)
+bool open_wait_locked(struct op *op, struct wd_mm_inode *claimed)
 {
 	struct file *file = file_get_locked(op->node);
 	int rc = file ? agent_wait_file_locked(op, file) : -ENOMEM;
@@ -207,14 +207,14 @@ static bool open_locked(struct op *op)
 		if (op->open.is_unasked)
 			atomic_fetch_add_explicit(&inode->uses, 1, memory_order_relaxed);
 		if (op->open.err && atomic_load(&inode->opens) == 0)
-			last_close_locked(inode); /* back to the pool: there is no data */
+			open_last_close_locked(inode); /* back to the pool: there is no data */
 		return false;
 	case INODE_ASK:
 		shrink_pool_locked(); /* there must be entries left for what is opened */
-		return wait_locked(op, inode);
+		return open_wait_locked(op, inode);
 	case INODE_OPENING:
 	case INODE_RECLAIM:
-		return wait_locked(op, NULL);
+		return open_wait_locked(op, NULL);
 	case INODE_FULL:
 		break;
 	}
@@ -250,6 +250,10 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct op *op = op_current();
 
 	op->req = req;
+	if (unopened_is()) {
+		fuse_reply_err(req, ENOSYS); /* there will be no other */
+		return;
+	}
 	if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC)) {
 		fuse_reply_err(req, EROFS);
 		return;
@@ -273,7 +277,7 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	wd_lock(&server.lock);
 	inode = handle_remove(&server.inodes, fi->fh, ino);
 	if (inode)
-		data = last_close_locked(inode);
+		data = open_last_close_locked(inode);
 	wd_unlock(&server.lock);
 	op_reply_err(op, 0);
 	data_unref(data);
@@ -393,10 +397,13 @@ static bool settle_locked(
 		if (g->mode != WD_OPEN_PASSTHROUGH)
 			*ret_garbage = give_data_locked(file, g->data);
 	}
-	for (struct link *l = list->next; l != list; l = l->next)
-		take_handle_locked((struct op *)((char *)l - offsetof(struct op, wait)), inode);
+	if (unopened_is())
+		unopened_opened_locked(file, inode);
+	else
+		for (struct link *l = list->next; l != list; l = l->next)
+			take_handle_locked((struct op *)((char *)l - offsetof(struct op, wait)), inode);
 	if (atomic_load(&inode->opens) == 0) { /* all were interrupted */
-		struct data *data = last_close_locked(inode);
+		struct data *data = open_last_close_locked(inode);
 
 		if (data)
 			*ret_garbage = data;
@@ -434,8 +441,12 @@ static void on_opened(struct file *file, struct wd_msg *m)
 		link_remove(&op->wait);
 		if (!is_settled)
 			op->open.err = EIO;
-		answer_open(op);
+		if (unopened_is())
+			op->finish(op, NULL, is_settled ? 0 : -EIO);
+		else
+			answer_open(op);
 	}
+	unopened_sweep(false);
 	agent_flush();
 }
 
@@ -515,10 +526,13 @@ static void on_reopened(struct file *file, struct wd_msg *m)
 	agent_take_waiters_locked(file, &list);
 	file->is_asking = false;
 	inode = wd_mm_find(&server.mm, node);
-	if (status == 0 && is_served(inode))
+	if (status == 0 && is_served(inode)) {
 		garbage = give_data_locked(file, g.data);
-	else
+		if (unopened_is())
+			unopened_opened_locked(file, inode);
+	} else {
 		garbage = g.data;
+	}
 	if (status == 0 && !inode)
 		agent_tell_locked(WD_MSG_RELEASE, node); /* it was closed before the agent knew of it */
 	reopened_locked(file);

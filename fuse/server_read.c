@@ -133,19 +133,24 @@ static void read_begin(struct op *op)
 {
 	struct data *garbage = NULL;
 	struct wd_mm_inode *inode;
-	bool is_hint = false, is_going_on = false;
+	bool is_hint = false, is_going_on = false, is_behind_end = false;
 	int err = 0;
 
 	wd_lock(&server.lock);
-	inode = handle_inode(&server.inodes, op->fh, op->node);
+	inode = unopened_is() ? unopened_find_locked(op->node) : handle_inode(&server.inodes, op->fh, op->node);
 	if (inode) {
 		uint64_t size = atomic_load(&inode->size);
 		uint64_t left = op->offset < size ? size - op->offset : 0;
 
 		if (op->size > left)
 			op->size = (uint32_t)left;
-		if (op->size > 0)
+		is_behind_end = op->size == 0;
+		if (!is_behind_end)
 			is_going_on = prepare_locked(op, inode, &garbage, &is_hint, &err);
+	} else if (unopened_is()) {
+		garbage = op->data;
+		op->data = NULL;
+		err = unopened_ask_locked(op);
 	} else {
 		err = ESTALE;
 		garbage = op->data;
@@ -164,7 +169,7 @@ static void read_begin(struct op *op)
 		serve(op);
 		if (is_hint)
 			agent_hint(node, offset, size);
-	} else if (op->size == 0) {
+	} else if (is_behind_end) {
 		fuse_reply_buf(op->req, NULL, 0);
 		op_done(op);
 	} else {
@@ -209,7 +214,9 @@ static void on_ensured(struct op *op, struct wd_msg *m)
 
 static void read_finish(struct op *op, struct wd_msg *m, int status)
 {
-	if (status < 0)
+	if (status == -ESTALE && unopened_is() && m && ++op->tries < TRIES_MAX)
+		read_begin(op); /* it was closed meanwhile */
+	else if (status < 0)
 		fail(op, agent_errno(status));
 	else if (m)
 		on_ensured(op, m);
@@ -241,6 +248,17 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 bool read_is_waiting(const struct op *op)
 {
 	return op->finish == read_finish;
+}
+
+bool read_is_waiting_of_locked(uint64_t node)
+{
+	for (uint32_t i = 0; i < server.mm.nslots; i++) {
+		const struct op *op = &server.ops[i];
+
+		if (op->state == OP_PARKED && op->node == node && read_is_waiting(op))
+			return true;
+	}
+	return false;
 }
 
 void read_requeue_locked(struct op *op)

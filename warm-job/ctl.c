@@ -136,6 +136,25 @@ static const struct ctl_command commands[] = {
 		"\n"
 		"Example: warpdrive-ctl trace /mnt/imagenet/train-0001.tar\n",
 		ctl_trace, NULL},
+	{"dataset", "pin DIR NAME [--output FILE]", "pin a version of a dataset",
+		"Writes down what the mounted directory DIR holds now: every file with its size,\n"
+		"time and ETag, as JSON lines in NAME.jsonl. That file, put below the dataset's\n"
+		"URL as .warpdrive/versions/NAME.jsonl, makes a version of it:\n"
+		"\n"
+		"  warpdrive-ctl mount URL DIR -o version=NAME\n"
+		"\n"
+		"shows exactly these files, whatever comes and goes later, and never asks the\n"
+		"origin for names. A file that was changed since cannot be read (ESTALE) unless\n"
+		"it is in the cache. With -o version=NAME,no-open files are opened without\n"
+		"asking anyone and their pages are kept: best for many small files that are\n"
+		"read again and again; large ones are faster by passthrough, without it.\n"
+		"\n"
+		"  --output FILE      write to FILE instead of NAME.jsonl\n"
+		"\n"
+		"Example:\n"
+		"  warpdrive-ctl dataset pin /mnt/imagenet 2026-11\n"
+		"  aws s3 cp 2026-11.jsonl s3://training/imagenet/.warpdrive/versions/\n",
+		ctl_dataset, NULL},
 	{"doctor", "[--bundle FILE]", "look for what is wrong with this node, and say what to do",
 		"Checks the kernel, the run directory and its daemons, every WarpDrive mount of this\n"
 		"machine, the cache disk, and each mount's origin with its own credentials. A line per\n"

@@ -30,6 +30,8 @@ enum ctl_exit ctl_doctor(const struct ctl_command *self, int argc, char **argv);
 /* Ended by signal n, it returns 128 + n. */
 enum ctl_exit ctl_warm(const struct ctl_command *self, int argc, char **argv);
 enum ctl_exit ctl_trace(const struct ctl_command *self, int argc, char **argv);
+/* warm-job/ctl_dataset.h */
+enum ctl_exit ctl_dataset(const struct ctl_command *self, int argc, char **argv);
 enum ctl_exit ctl_version(const struct ctl_command *self, int argc, char **argv);
 
 /* Prints "usage: ...", summary and help of one subcommand on stdout; returns CTL_DONE. */

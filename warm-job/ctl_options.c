@@ -23,6 +23,8 @@ static const struct option_row rows[] = {
 	{"anonymous", NULL, "s3: requests are not signed"},
 	{"ca-cert", "FILE", "PEM certificates that the server's certificate is checked against"},
 	{"index", "NAME", "http: file of JSON lines (key, size, mtime, etag) below the URL"},
+	{"version", "NAME", "a pinned version of the dataset, as `warpdrive-ctl dataset pin` made it"},
+	{"no-open", NULL, "with a version: files are opened without asking, their pages are kept"},
 	{"uid", "NUMBER", "owner of everything, default 0"},
 	{"gid", "NUMBER", "group of everything, default 0"},
 	{"file-mode", "OCTAL", "permissions of files, default 0444"},
@@ -49,7 +51,7 @@ static const struct option_row *find(const char *key)
 
 static int refuse_unknown(const char *key, struct wd_err *err)
 {
-	char known[440];
+	char known[480];
 	size_t len = 0;
 
 	for (size_t i = 0; i < NROWS && len < sizeof(known); i++)

@@ -130,7 +130,7 @@ static void a_claim_chooses_within_the_class_alone(void **state)
 		{{CLASS}, {"warpdrive.io/path=../x"}, NULL, "as a part"},
 		{{CLASS}, {"warpdrive.io/path=/x"}, NULL, "as a part"},
 		{{CLASS}, {"warpdrive.io/path=s3://b/sets/x"}, NULL, "a path below"},
-		{{CLASS}, {"warpdrive.io/version=v1"}, NULL, "no pinned versions"},
+		{{CLASS}, {"warpdrive.io/version=v1"}, "s3://b/sets", NULL},
 		{{"url=s3://b"}, {"warpdrive.io/path=x"}, NULL, "allowedUrls must name"},
 		{{"url=s3://b"}, {"warpdrive.io/dataset=s3://b/x"}, NULL, "allowedUrls must name"},
 		{{"url=s3://b", "mode=scratch", "allowedUrls=s3://b"}, {"warpdrive.io/path=x"}, NULL, "scratch volumes"},

@@ -114,7 +114,7 @@ static void a_mistake_is_named(void **state)
 		{{"url=s3://b", "mode=scratch", NULL}, "cannot write"},
 		{{"url=s3://b", "subPath=a/../../c", NULL}, "subPath"},
 		{{"url=s3://b", "subPath=/a", NULL}, "subPath"},
-		{{"url=s3://b", "version=v1", NULL}, "'version' has no effect"},
+		{{"url=s3://b", "writeMode=back", NULL}, "'writeMode' has no effect"},
 		{{"url=s3://b", "tenantId=t", NULL}, "'tenantId' has no effect"},
 		{{"url=az://container/x", NULL}, "is no URL"},
 		{{"url=s3://b", "authenticationSource=pod", NULL}, "tokenRequests"},

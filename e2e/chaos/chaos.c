@@ -194,6 +194,8 @@ static void add_options(struct chaos *c)
 	chaos_agent_argument(c, "--set");
 	chaos_agent_argument(c, "cache-size=" CONTENT_CACHE);
 	chaos_mount_option(c, "metadata-ttl=1s"); /* so that names are asked for again and again */
+	if (o->has_no_open)
+		chaos_mount_option(c, "no-open,version=" CONTENT_VERSION);
 	if (o->has_no_passthrough)
 		chaos_mount_option(c, "no-passthrough");
 	if (o->has_no_resend)

@@ -69,7 +69,7 @@ struct chaos_options {
 	enum origin_kind origin;
 	enum holder holder;
 	bool is_stop; /* --stop: SIGSTOP where a plan would SIGKILL a server */
-	bool has_no_passthrough, has_no_resend, is_kept;
+	bool has_no_passthrough, has_no_resend, has_no_open, is_kept;
 	const char *load;
 };
 

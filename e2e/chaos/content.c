@@ -126,3 +126,33 @@ int content_write(uint64_t seed, const char *root, struct wd_err *err)
 		rc = write_one(seed, root, f, err);
 	return rc;
 }
+
+int content_pin(const char *root, struct wd_err *err)
+{
+	char path[4096], below[CONTENT_PATH];
+	struct stat st;
+	FILE *out;
+	int rc = 0;
+
+	snprintf(path, sizeof(path), "%s/.warpdrive", root);
+	if (mkdir(path, 0755) < 0)
+		return wd_err_sys(err, errno, "make '%s'", path);
+	strcat(path, "/versions");
+	if (mkdir(path, 0755) < 0)
+		return wd_err_sys(err, errno, "make '%s'", path);
+	strcat(path, "/" CONTENT_VERSION ".jsonl");
+	out = fopen(path, "we");
+	if (!out)
+		return wd_err_sys(err, errno, "make '%s'", path);
+	for (uint32_t f = 0; f < CONTENT_FILES && rc == 0; f++) {
+		content_path(f, below);
+		snprintf(path, sizeof(path), "%s/%s", root, below);
+		if (stat(path, &st) < 0)
+			rc = wd_err_sys(err, errno, "look at '%s'", path);
+		fprintf(out, "{\"key\":\"%s\",\"size\":%llu,\"mtime\":%lld}\n", below, (unsigned long long)content_size(f),
+			(long long)st.st_mtime);
+	}
+	if (fclose(out) != 0 && rc == 0)
+		rc = wd_err_sys(err, errno, "write the manifest");
+	return rc;
+}

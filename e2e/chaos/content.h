@@ -19,6 +19,7 @@
 #define CONTENT_CACHE "112MiB" /* what the cache may hold: less than all of it, more than hot and small */
 #define CONTENT_SMALL_MAX (200 * 1024ULL)
 #define CONTENT_PATH 64
+#define CONTENT_VERSION "all"
 
 static inline uint32_t content_hot(uint64_t n)
 {
@@ -52,5 +53,7 @@ void content_fill(uint64_t seed, uint32_t file, uint64_t offset, void *out, size
 int64_t content_check(uint64_t seed, uint32_t file, uint64_t offset, const void *data, size_t len);
 /* Writes the whole dataset below a directory. */
 int content_write(uint64_t seed, const char *root, struct wd_err *err);
+/* Pins what content_write() has written as the version CONTENT_VERSION. */
+int content_pin(const char *root, struct wd_err *err);
 
 #endif

@@ -29,6 +29,7 @@ static void usage(void)
 	       "  --load KIND[=N],...   only these kinds of load, with N workers (all)\n"
 	       "  --origin KIND         file, nginx, or own: made up by this program (file, if the plan can do with it)\n"
 	       "  --no-passthrough      as on a kernel without passthrough\n"
+	       "  --no-open             a pinned version, whose files the kernel opens without asking\n"
 	       "  --no-resend           as on a kernel without RESEND\n"
 	       "  --stop                servers are stopped (SIGSTOP) instead of killed\n"
 	       "  --holder KIND         who holds the mount beside keeper and agent: supervisor ('warpdrive-ctl mount'\n"
@@ -141,6 +142,8 @@ static int complete(struct chaos *c)
 		o->holder = HOLDER_SUPERVISOR;
 	if ((flags & PLAN_NEEDS_OTHER_BIN) && !o->other_bin[0])
 		return bad("this plan needs --other-bin:", o->plan->name);
+	if (o->has_no_open && o->origin == ORIGIN_OWN)
+		return bad("--no-open needs --origin file or nginx; plan:", o->plan->name);
 	if (!chaos_suits(c, o->plan))
 		return bad("this plan needs another --origin:", o->plan->name);
 	if (!o->max_ms) {
@@ -165,6 +168,7 @@ enum {
 	OPT_LOAD,
 	OPT_ORIGIN,
 	OPT_NO_PASSTHROUGH,
+	OPT_NO_OPEN,
 	OPT_NO_RESEND,
 	OPT_STOP,
 	OPT_HOLDER,
@@ -189,6 +193,7 @@ static const struct option long_options[] = {
 	{"load", required_argument, NULL, OPT_LOAD},
 	{"origin", required_argument, NULL, OPT_ORIGIN},
 	{"no-passthrough", no_argument, NULL, OPT_NO_PASSTHROUGH},
+	{"no-open", no_argument, NULL, OPT_NO_OPEN},
 	{"no-resend", no_argument, NULL, OPT_NO_RESEND},
 	{"stop", no_argument, NULL, OPT_STOP},
 	{"holder", required_argument, NULL, OPT_HOLDER},
@@ -251,6 +256,9 @@ static int take(struct chaos *c, int option, const char *value)
 		return number(value, &o->seed) ? -1 : bad("--seed takes a number above 0, not", value);
 	case OPT_NO_PASSTHROUGH:
 		o->has_no_passthrough = true;
+		return -1;
+	case OPT_NO_OPEN:
+		o->has_no_open = true;
 		return -1;
 	case OPT_NO_RESEND:
 		o->has_no_resend = true;

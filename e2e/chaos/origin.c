@@ -85,6 +85,8 @@ int origin_prepare(struct chaos *c, struct wd_err *err)
 		rc = make_control(c, err);
 	else
 		rc = content_write(c->options.seed, c->data, err);
+	if (rc == 0 && c->options.has_no_open)
+		rc = content_pin(c->data, err);
 	snprintf(c->url, sizeof(c->url), "file://%.500s", c->data);
 	if (rc < 0 || c->options.origin == ORIGIN_FILE)
 		return rc;
