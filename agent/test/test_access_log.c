@@ -248,6 +248,7 @@ static void file_that_was_removed_is_begun_anew(void **state)
 	json_decref(last);
 }
 
+#ifdef WD_FAULTS
 static void what_cannot_be_written_is_counted(void **state)
 {
 	uint64_t before = metric_values[METRIC_ACCESS_LOG_DROPPED];
@@ -260,6 +261,7 @@ static void what_cannot_be_written_is_counted(void **state)
 	assert_int_equal(metric_values[METRIC_ACCESS_LOG_DROPPED] - before, 5);
 	assert_int_equal(count_lines(path, &last), 0);
 }
+#endif
 
 static void place_that_cannot_be_written_is_refused_by_name(void **state)
 {
