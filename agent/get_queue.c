@@ -429,6 +429,16 @@ struct get_job *get_queue_wait(struct get_queue *q, unsigned lane)
 	return job;
 }
 
+enum get_priority get_queue_class(struct get_queue *q, const struct get_job *job)
+{
+	enum get_priority class;
+
+	wd_lock(&q->lock);
+	class = job->get->priority;
+	wd_unlock(&q->lock);
+	return class;
+}
+
 static void count_done(struct get_queue *q, struct origin *o)
 {
 	wd_lock(&q->lock);

@@ -53,6 +53,8 @@ void get_queue_drain(struct get_queue *q, struct origin *o);
 struct get_job *get_queue_take(struct get_queue *q, unsigned lane);
 /* The same, waiting for one; NULL once the queue is stopping and the lane is empty. */
 struct get_job *get_queue_wait(struct get_queue *q, unsigned lane);
+/* What the job's read is for by now: it may have been raised while it runs. */
+enum get_priority get_queue_class(struct get_queue *q, const struct get_job *job);
 /* Calls done() and gives the place to a waiting read. */
 void get_queue_finish(
 	struct get_queue *q, struct get_job *job, int status, const struct wd_err *err);

@@ -12,6 +12,7 @@
 
 #include "agent/http_credentials.h"
 #include "agent/http_range.h"
+#include "agent/http_sockets.h"
 #include "agent/origin_health.h"
 #include "agent/origin_impl.h"
 #include "agent/origin_policy.h"
@@ -87,6 +88,8 @@ struct http_try {
 	bool is_other_host; /* ... even to another host: no loopback addresses either */
 	bool is_refused_address; /* there was no address that connections may go to */
 	bool has_socket;
+	struct http_sockets *sockets; /* of its multi, and longer-lived than its connections; NULL: nobody asks for fd */
+	int fd;			      /* the connection that it goes by, once it is sent; -1: not known */
 	char why_refused[200];
 	bool is_get; /* for bytes of a known object: its absence is a fault */
 	struct http_answer answer;

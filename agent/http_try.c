@@ -100,6 +100,7 @@ static curl_socket_t on_socket(void *arg, curlsocktype purpose, struct curl_sock
 {
 	struct http_try *t = arg;
 	struct in6_addr address;
+	int fd;
 
 	(void)purpose;
 	if (!address_of(&a->addr, &address) || !may_reach(t, &address)) {
@@ -107,7 +108,10 @@ static curl_socket_t on_socket(void *arg, curlsocktype purpose, struct curl_sock
 		return CURL_SOCKET_BAD;
 	}
 	t->has_socket = true;
-	return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+	fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+	if (fd >= 0 && t->sockets)
+		http_sockets_add(t->sockets, fd);
+	return fd;
 }
 
 /* ... and here a connection is about to be used, maybe one that another request has made. */
@@ -118,7 +122,8 @@ static int on_connected(void *arg, char *primary_ip, char *local_ip, int port, i
 
 	(void)local_ip;
 	(void)port;
-	(void)local_port;
+	if (t->sockets)
+		t->fd = http_sockets_find(t->sockets, local_port);
 	if (address_of_number(primary_ip, &address) && may_reach(t, &address))
 		return CURL_PREREQFUNC_OK;
 	t->is_refused_address = true;
@@ -154,6 +159,7 @@ int http_try_start(struct http_try *t, const struct http_request *r, const char 
 	t->error_len = 0;
 	t->curl_text[0] = 0;
 	t->is_refused_address = t->has_socket = false;
+	t->fd = -1;
 	t->fault = ORIGIN_FAULT_OTHER;
 	rc = t->site->prepare(t->site, r, &t->wire);
 	if (rc == 0)
@@ -171,6 +177,10 @@ int http_try_start(struct http_try *t, const struct http_request *r, const char 
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
 	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_socket);
 	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
+	if (t->sockets) {
+		curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, http_sockets_close);
+		curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->sockets);
+	}
 	curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_connected);
 	curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
 	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);

@@ -16,6 +16,10 @@
 #define GET_MAX (16ULL << 20)
 #define WINDOW_GETS 4
 #define RATE_NS 200000000LL
+#define QUEUE_S 0.008 /* of the line, that may stand in line before it */
+#define LOW_WINDOW_MIN (64ULL << 10)
+#define FAST 256e6 /* bytes per second */
+#define PEAK_KEPT 0.99 /* of it, after RATE_NS at a lower rate */
 #define BODY_NS (4.0 * SECOND_NS)
 #define BODY_KNOWN_NS 20000000.0
 
@@ -106,6 +110,7 @@ void pace_bytes(struct pace *p, int64_t now_ns, uint64_t bytes, int64_t took_ns)
 		p->window_bytes = 0;
 	} else if (since_ns >= RATE_NS) {
 		p->rate = smooth(p->rate, (double)p->window_bytes * SECOND_NS / (double)since_ns, 0.3);
+		p->peak = p->rate > p->peak * PEAK_KEPT ? p->rate : p->peak * PEAK_KEPT;
 		p->window_ns = now_ns;
 		p->window_bytes = 0;
 	}
@@ -133,6 +138,30 @@ static uint64_t power_of_two_below(double bytes)
 	while (n < GET_MAX && (double)(n * 2) <= bytes)
 		n *= 2;
 	return n;
+}
+
+void pace_rtt(struct pace *p, int64_t rtt_ns)
+{
+	wd_lock(&p->lock);
+	/* each connection's is the shortest it has seen: down at once; up, as roads change, slowly */
+	if (rtt_ns > 0)
+		p->rtt_ns = p->rtt_ns == 0 || rtt_ns < p->rtt_ns ? rtt_ns : p->rtt_ns + (rtt_ns - p->rtt_ns) / 1024;
+	wd_unlock(&p->lock);
+}
+
+uint64_t pace_low_window(struct pace *p)
+{
+	uint64_t bytes = UINT64_MAX;
+
+	wd_lock(&p->lock);
+	/* beyond that it is seldom the line that is full, and a processor changes hands the more often the shorter
+	 * the windows are */
+	if (p->peak > 0 && p->peak < FAST) {
+		bytes = (uint64_t)(p->peak * (QUEUE_S + 2 * (double)p->rtt_ns / SECOND_NS)) / (p->nlow ? p->nlow : 1);
+		bytes = bytes > LOW_WINDOW_MIN ? bytes : LOW_WINDOW_MIN;
+	}
+	wd_unlock(&p->lock);
+	return bytes;
 }
 
 void pace_advise(struct pace *p, struct pace_advice *ret_advice)

@@ -27,6 +27,8 @@ struct pace {
 	double rate WD_GUARDED_BY(lock);	  /* bytes per second, of late; 0: not known */
 	/* bodies, of late: bytes, and how long one connection was at them */
 	double body_bytes WD_GUARDED_BY(lock), body_ns WD_GUARDED_BY(lock);
+	double peak WD_GUARDED_BY(lock);	  /* the highest rate, slowly forgotten */
+	int64_t rtt_ns WD_GUARDED_BY(lock);	  /* of its connections' segments, the shortest; 0: not known */
 	int64_t window_ns WD_GUARDED_BY(lock);	  /* the rate is being measured since then */
 	uint64_t window_bytes WD_GUARDED_BY(lock);
 };
@@ -54,6 +56,13 @@ void pace_first_byte(struct pace *p, int64_t now_ns, int64_t latency_ns);
 void pace_bytes(struct pace *p, int64_t now_ns, uint64_t bytes, int64_t took_ns);
 /* 429, SlowDown, 503. */
 void pace_complaint(struct pace *p, int64_t now_ns);
+
+/* How long a segment and its acknowledgement take on one of its connections; 0: not known. */
+void pace_rtt(struct pace *p, int64_t rtt_ns);
+/* How many bytes of one connection that brings what nobody waits for may be on their way at once: all of them together
+ * fill the line, and make no long line before it. UINT64_MAX: as many as the kernel likes, where the rate is not known
+ * yet or so high that it is hardly a line that bounds it. */
+uint64_t pace_low_window(struct pace *p);
 
 void pace_advise(struct pace *p, struct pace_advice *ret_advice);
 

@@ -218,6 +218,7 @@ static void free_threads(unsigned nrunning)
 			drop_spares(t, 0);
 		if (t->multi)
 			curl_multi_cleanup(t->multi);
+		http_sockets_done(&t->sockets);
 		free(t->slots);
 		free(t->spare);
 	}

@@ -11,6 +11,7 @@ enum slot_state { SLOT_FREE, SLOT_TRYING, SLOT_WAITING };
 struct slot {
 	enum slot_state state;
 	struct get_job *job;
+	struct get_queue *queue; /* of its thread */
 	struct http_try try;
 	struct retry retry;
 	uint64_t given;	       /* bytes the sink has */
@@ -35,6 +36,7 @@ struct transfer_thread {
 	unsigned nslots, nused;
 	CURL **spare; /* handles not in use */
 	unsigned nspare;
+	struct http_sockets sockets;
 };
 
 static inline struct http_site *transfer_site(const struct slot *s)

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "agent/receive_window.h"
 #include "agent/transfer_internal.h"
 #include "common/fault.h"
 #include "common/log.h"
@@ -45,6 +46,18 @@ static void tell_pace(struct slot *s)
 	s->body_ns = now_ns;
 }
 
+/* Bytes that nobody waits for are kept from standing in line before those of demand. */
+static void set_window(struct slot *s)
+{
+	struct pace *pace = s->job->origin->pace;
+	bool is_low = get_queue_class(s->queue, s->job) < GET_DEMAND;
+
+	if (s->try.fd < 0)
+		return;
+	pace_rtt(pace, receive_window_rtt_ns(s->try.fd));
+	receive_window_set(s->try.fd, is_low ? pace_low_window(pace) : RECEIVE_WINDOW_ANY);
+}
+
 static size_t give(struct slot *s, const char *data, size_t len)
 {
 	struct origin_get *get = s->job->get;
@@ -65,6 +78,7 @@ static size_t give(struct slot *s, const char *data, size_t len)
 		s->progress_at = s->given;
 		retry_progress(&s->retry, wd_now_ns(), s->job->origin->deadline_ms);
 		tell_pace(s);
+		set_window(s);
 	}
 	return len;
 }
@@ -94,6 +108,7 @@ static size_t on_write(char *data, size_t size, size_t n, void *arg)
 		s->paced = s->given;
 		pace_first_byte(s->job->origin->pace, s->body_ns, s->body_ns - s->begun_ns);
 		health_first_byte(s->try.site->health, s->body_ns - s->begun_ns);
+		set_window(s);
 		health_answered(s->try.site->health); /* who waits for this need not wait for the body */
 	}
 	if (len > get->length - s->given) {
@@ -228,6 +243,8 @@ static int start_try(struct transfer_thread *t, struct slot *s)
 	if (!s->try.easy)
 		return -ENOMEM;
 	s->try.site = transfer_site(s);
+	s->try.sockets = &t->sockets;
+	s->queue = t->queue;
 	s->try.is_get = true;
 	s->bad = HTTP_OK;
 	s->is_checked = false;

@@ -155,6 +155,10 @@ static void a_raised_read_goes_at_once(void **state)
 	get_queue_prioritise(f->queue, &last->get, GET_DEMAND);
 	take(f);
 	assert_string_equal(f->order, "aaar");
+	/* ... and one that runs is known to be waited for */
+	assert_int_equal(get_queue_class(f->queue, f->running[0]), GET_STREAM);
+	get_queue_prioritise(f->queue, f->running[0]->get, GET_DEMAND);
+	assert_int_equal(get_queue_class(f->queue, f->running[0]), GET_DEMAND);
 	finish_all(f);
 	assert_string_equal(f->order, "aaaraaa");
 	assert_int_equal(last->status, 0);

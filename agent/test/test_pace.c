@@ -247,6 +247,44 @@ static void reads_below_demand_keep_to_what_pays(void **state)
 	pace_done(&p);
 }
 
+/* Of so many reads below demand that bring `mib` MiB per second together. */
+static uint64_t low_window(struct pace *p, unsigned nlow, uint64_t mib, int64_t rtt_ns)
+{
+	pace_init(p, 24);
+	for (unsigned i = 0; i < nlow; i++)
+		pace_began(p, true);
+	pace_rtt(p, rtt_ns);
+	for (int64_t now = S; now < 4 * S; now += 10 * MS)
+		pace_bytes(p, now, (mib << 20) / 100, 10 * MS);
+	return pace_low_window(p);
+}
+
+static void what_nobody_waits_for_keeps_the_line_before_a_full_one_short(void **state)
+{
+	struct pace p;
+
+	pace_init(&p, 24);
+	assert_true(pace_low_window(&p) == UINT64_MAX); /* nothing is known */
+	pace_done(&p);
+	/* 8 ms of the line, shared */
+	assert_in_range(low_window(&p, 4, 100, MS / 100), 200 << 10, 212 << 10);
+	pace_done(&p);
+	/* a long line holds more: twice, so that the rate can be found to be higher than it was */
+	assert_in_range(low_window(&p, 4, 100, 30 * MS), 1700 << 10, 1750 << 10);
+	pace_done(&p);
+	assert_int_equal(low_window(&p, 24, 1, MS / 100), 64 << 10);
+	pace_done(&p);
+	assert_true(low_window(&p, 4, 400, MS / 100) == UINT64_MAX);
+	/* for some time it is remembered how fast it can be */
+	for (int64_t now = 4 * S; now < 6 * S; now += 50 * MS)
+		pace_bytes(&p, now, 1 << 20, 50 * MS);
+	assert_true(pace_low_window(&p) == UINT64_MAX);
+	for (int64_t now = 6 * S; now < 60 * S; now += 50 * MS)
+		pace_bytes(&p, now, 1 << 20, 50 * MS);
+	assert_in_range(pace_low_window(&p), 64 << 10, 80 << 10);
+	pace_done(&p);
+}
+
 static void the_window_follows_latency_and_speed(void **state)
 {
 	struct pace p;
@@ -287,6 +325,7 @@ int main(void)
 		cmocka_unit_test(what_pays_is_kept),
 		cmocka_unit_test(a_line_that_is_not_full_tells_nothing),
 		cmocka_unit_test(reads_below_demand_keep_to_what_pays),
+		cmocka_unit_test(what_nobody_waits_for_keeps_the_line_before_a_full_one_short),
 		cmocka_unit_test(the_window_follows_latency_and_speed),
 	};
 

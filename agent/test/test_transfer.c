@@ -3,6 +3,7 @@
 #include "agent/test/origin_fixture.h"
 
 #include "agent/http_client.h"
+#include "agent/origin_impl.h"
 #include "agent/test/exposition.h"
 #include "agent/test/http_origin.h"
 #include "common/fault.h"
@@ -439,6 +440,96 @@ static void credentials_stay_with_their_server(void **state)
 	http_origin_stop(other);
 }
 
+/* ---- the windows of connections ---- */
+
+#define SLOW_LINE (100 << 20) /* bytes per second */
+
+struct windowed {
+	struct fetch fetch;
+	struct setup *setup;
+	bool is_raised_half_way;
+	unsigned bounded, free_ones; /* connections to the server as the last bytes came, by whose window it is */
+};
+
+static void count_windows(struct windowed *w)
+{
+	for (int fd = 3; fd < 256; fd++) {
+		struct sockaddr_in peer;
+		socklen_t len = sizeof(peer);
+		int lock = 0;
+
+		if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0 || peer.sin_family != AF_INET ||
+			ntohs(peer.sin_port) != w->setup->server->port)
+			continue;
+		len = sizeof(lock);
+		assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, &len), 0);
+		w->bounded += lock != 0;
+		w->free_ones += lock == 0;
+	}
+}
+
+static int windowed_sink(void *arg, uint64_t offset, const void *data, size_t len)
+{
+	struct windowed *w = arg;
+	int rc = fetch_sink(&w->fetch, offset, data, len);
+
+	if (w->is_raised_half_way && w->fetch.got >= SIZE / 2) {
+		w->is_raised_half_way = false;
+		origin_prioritise(w->setup->origin, &w->fetch.get, GET_DEMAND);
+	}
+	if (w->fetch.got == SIZE)
+		count_windows(w);
+	return rc;
+}
+
+static void windowed_done(void *arg, int status, const struct wd_err *err)
+{
+	struct windowed *w = arg;
+
+	fetch_done(&w->fetch, status, err);
+}
+
+static void fetch_windowed(struct windowed *w, struct setup *s, enum get_priority priority)
+{
+	struct version v = version();
+
+	fetch_init(&w->fetch, "f", &v, 0, SIZE);
+	w->setup = s;
+	w->bounded = w->free_ones = 0;
+	w->fetch.get.priority = priority;
+	w->fetch.get.sink = windowed_sink;
+	w->fetch.get.done = windowed_done;
+	w->fetch.get.arg = w;
+	origin_get(s->origin, &w->fetch.get);
+	assert_int_equal(fetch_wait(&w->fetch), 0);
+	assert_memory_equal(w->fetch.data, content, SIZE);
+	fetch_free(&w->fetch);
+}
+
+/* Before it is known that there is a slow line, and then for who waits, nothing is kept short. */
+static void what_nobody_waits_for_has_a_short_window_at_a_slow_line(void **state)
+{
+	struct setup *s = *state;
+	struct windowed w = {0};
+	int64_t now;
+
+	fetch_windowed(&w, s, GET_WARM);
+	assert_int_equal(w.bounded, 0);
+	assert_true(w.free_ones > 0);
+	now = wd_now_ns() + 1000000000; /* behind all that was measured */
+	for (int i = 0; i < 200; i++, now += 10000000)
+		pace_bytes(s->origin->pace, now, SLOW_LINE / 100, 10000000);
+	fetch_windowed(&w, s, GET_WARM);
+	assert_true(w.bounded > 0);
+	fetch_windowed(&w, s, GET_DEMAND);
+	assert_int_equal(w.bounded, 0);
+	fetch_windowed(&w, s, GET_STREAM);
+	assert_true(w.bounded > 0);
+	w.is_raised_half_way = true;
+	fetch_windowed(&w, s, GET_WARM);
+	assert_int_equal(w.bounded, 0);
+}
+
 static void *many(void *arg)
 {
 	struct setup *s = arg;
@@ -505,6 +596,7 @@ int main(void)
 		TEST(redirects_are_followed_a_few_times),
 		TEST(redirects_elsewhere_are_refused),
 		TEST(credentials_stay_with_their_server),
+		TEST(what_nobody_waits_for_has_a_short_window_at_a_slow_line),
 		TEST(many_readers_at_once_get_their_own_bytes),
 	};
 	int rc;
