@@ -110,15 +110,28 @@ static void look_at_server(struct mount *mnt, struct condition *c)
 	wd_unlock(&mnt->lock);
 	if (!is_served)
 		snprintf(c->text[CONDITION_SERVER], sizeof(c->text[0]), "no FUSE server is connected to the agent");
-	if (!keeper_link_is_up(mnt->agent->keeper))
-		snprintf(c->text[CONDITION_KEEPER], sizeof(c->text[0]), "it is not connected to the agent");
+}
+
+void condition_of_node(struct agent *a, struct condition *ret_node)
+{
+	*ret_node = (struct condition){0};
+	look_at_cache(a, ret_node);
+	if (!keeper_link_is_up(a->keeper))
+		snprintf(ret_node->text[CONDITION_KEEPER], sizeof(ret_node->text[0]), "it is not connected to the agent");
+}
+
+void condition_of_mount(struct mount *mnt, const struct condition *node, struct condition *ret_condition)
+{
+	*ret_condition = *node;
+	look_at_origin(mnt, ret_condition);
+	look_at_credentials(mnt, ret_condition);
+	look_at_server(mnt, ret_condition);
 }
 
 void condition_look(struct mount *mnt, struct condition *ret_condition)
 {
-	*ret_condition = (struct condition){0};
-	look_at_origin(mnt, ret_condition);
-	look_at_credentials(mnt, ret_condition);
-	look_at_cache(mnt->agent, ret_condition);
-	look_at_server(mnt, ret_condition);
+	struct condition node;
+
+	condition_of_node(mnt->agent, &node);
+	condition_of_mount(mnt, &node, ret_condition);
 }

@@ -34,6 +34,9 @@ struct condition {
 /* Nothing is asked of anybody here; but an origin that seems ill is asked in the background whether it still is, at
  * most every ten seconds, so that a mount which nobody reads gets well as well. */
 void condition_look(struct mount *mnt, struct condition *ret_condition);
+/* The same for many mounts: what is the node's is looked at once. */
+void condition_of_node(struct agent *a, struct condition *ret_node);
+void condition_of_mount(struct mount *mnt, const struct condition *node, struct condition *ret_condition);
 const char *condition_part_name(enum condition_part part);
 
 #endif

@@ -77,15 +77,15 @@ void metrics_describe(FILE *out)
 
 	fputs("# Metrics\n\n"
 	      "<!-- made by `warpdrive-agent --print-metrics`: cmake --build build-dev --target docs-metrics -->\n\n"
-	      "The agent's `/metrics` (setting `http-listen`) has its own metrics and the keeper's. Names are "
-	      "Prometheus': base units, counters end with `_total`, histograms have `_bucket`, `_sum` and `_count`. No "
-	      "label ever holds an object's key.\n",
+	      "The agent's `/metrics` (setting `http-listen`) has its own metrics and the keeper's; `warpdrive-csi` has "
+	      "those of its calls with `--metrics-listen`. Names are Prometheus': base units, counters end with "
+	      "`_total`, histograms have `_bucket`, `_sum` and `_count`. No label ever holds an object's key.\n",
 		out);
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); f += parts[i++].n)
 		describe(out, parts[i].title, parts[i].about, f, parts[i].n);
 	describe(out, "Keeper", "What the keeper counts since it was started; the agent exports it while it knows it.",
 		wd_keeper_families, WD_KEEPER_STATS_COUNT);
-	describe(out, "Calls", "Of the agent's control API; methods and codes that were not seen have no series.",
+	describe(out, "Calls", "Of the agent's control API, and of `warpdrive-csi`; methods and codes that were not seen have no series.",
 		&wd_rpc_family, 1);
 }
 #undef F

@@ -54,13 +54,16 @@ static void collect(struct agent *a, struct rows *r)
 	wd_unlock(&a->lock);
 }
 
-static void look(struct rows *r)
+static void look(struct agent *a, struct rows *r)
 {
+	struct condition node;
+
+	condition_of_node(a, &node);
 	for (unsigned i = 0; i < r->n; i++) {
 		struct row *row = &r->rows[i];
 		struct condition c;
 
-		condition_look(row->mount, &c);
+		condition_of_mount(row->mount, &node, &c);
 		for (int part = 0; part < CONDITION_PARTS_COUNT; part++) {
 			r->ill[part] += c.text[part][0] != '\0';
 			row->is_ill |= c.text[part][0] != '\0';
@@ -122,7 +125,7 @@ void mounts_print_metrics(struct agent *a, FILE *out)
 	struct rows r;
 
 	collect(a, &r);
-	look(&r);
+	look(a, &r);
 	wd_family_one(out, &families[FAMILY_MOUNTS], r.count);
 	wd_family_one(out, &families[FAMILY_HELD_MOUNTS], holder_count(a->holder));
 	wd_family_begin(out, &families[FAMILY_CONDITION]);

@@ -3,6 +3,7 @@
 #include "common/metrics.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "common/utf8.h"
@@ -29,18 +30,21 @@ void wd_family_begin(FILE *out, const struct wd_family *f)
  * UTF-8 would spoil the whole scrape. */
 static void print_value(FILE *out, const char *value)
 {
-	uint32_t code;
-	unsigned len;
+	const char *plain = value, *p = value;
 
-	for (const char *p = value; *p; p += len ? len : 1) {
-		len = wd_utf8_decode(p, &code);
-		if (*p == '"' || *p == '\\')
-			fputc('\\', out);
-		if (len == 0 || code < 0x20)
-			fputc('_', out);
-		else
-			fwrite(p, 1, len, out);
+	while (*p) {
+		uint32_t code;
+		unsigned len = (unsigned char)*p < 0x80 ? 1 : wd_utf8_decode(p, &code);
+		bool is_bad = len == 0 || (unsigned char)*p < 0x20;
+
+		if (is_bad || *p == '"' || *p == '\\') {
+			fwrite(plain, 1, (size_t)(p - plain), out);
+			fputc(is_bad ? '_' : '\\', out);
+			plain = p + is_bad;
+		}
+		p += len ? len : 1;
 	}
+	fwrite(plain, 1, (size_t)(p - plain), out);
 }
 
 /* {a="x",b="y"}, with le as the last where that is not NULL; nothing without labels. */

@@ -18,13 +18,14 @@
 #include "common/options.h"
 #include "csi/driver.h"
 #include "csi/holder.h"
+#include "csi/metrics_page.h"
 #include "csi/unused.h"
 
 #define GRACE_MS 10000
 #define WORKERS 32 /* publishes wait for agent and origin */
 
 struct options {
-	const char *endpoint, *run_dir, *kubelet_dir, *node_id;
+	const char *endpoint, *run_dir, *kubelet_dir, *node_id, *metrics_listen;
 	struct kube kube;
 	bool is_node, is_controller, is_check;
 	int ready_fd; /* -1: none */
@@ -74,6 +75,8 @@ static const struct wd_option options_known[] = {
 	{"kube-token", WD_OPTION_TEXT, AT(kube.token_path), "FILE", NULL, "bearer token, read anew each time", NULL},
 	{"kube-ca", WD_OPTION_TEXT, AT(kube.ca_path), "FILE", NULL,
 		"certificates of the API server's authority", NULL},
+	{"metrics-listen", WD_OPTION_TEXT, AT(metrics_listen), "ADDRESS:PORT", NULL,
+		"serve /metrics, with the calls' times, for Prometheus (default: no)", NULL},
 	{"check-unused", WD_OPTION_FLAG, AT(is_check), NULL, NULL,
 		"list the pods that have volumes of this driver, and end: 0 when\n"
 		"there are none, 1 when there are, or when it cannot be told", NULL},
@@ -113,18 +116,22 @@ static int serve(const struct options *o, struct driver *d, struct wd_err *err)
 	struct rpc_method *methods = calloc(identity_nmethods + node_nmethods + controller_nmethods, sizeof(*methods));
 	struct rpc_config config = {.path = o->endpoint, .arg = d, .workers = WORKERS};
 	struct rpc_server *server = NULL;
+	struct metrics_page *page = NULL;
 	int rc;
 
 	if (!methods)
 		return wd_err_set(err, ENOMEM, "out of memory");
 	config.methods = methods;
 	config.nmethods = collect(o, methods);
-	rc = rpc_start(&config, &server, err);
+	rc = metrics_page_start(o->metrics_listen, &page, err);
+	if (rc == 0)
+		rc = rpc_start(&config, &server, err);
 	if (rc == 0) {
 		wd_info("warpdrive-csi " WD_VERSION " serves '%s' on node '%s'", o->endpoint, o->node_id);
 		wd_tell_ready(o->ready_fd);
 		rc = holder_run(o->is_node ? o->run_dir : NULL, stop_serving, server, err);
 	}
+	metrics_page_stop(page);
 	free(methods);
 	return rc;
 }
