@@ -306,7 +306,7 @@ static void what_servers_do_without_the_agent_is_counted(void **state)
 static void mount_that_is_not_there_or_ends_is_told(void **state)
 {
 	struct rig_mount other;
-	uint64_t id;
+	uint64_t id = 0;
 	Events *seen;
 
 	assert_int_equal(try_begin("/no-such-place", "", "", &id), -ENOENT);
