@@ -18,6 +18,7 @@
  *	meta       1                   LMDB write transactions    condition, batch age meta_close
  *	refresher  1                   when credentials end       condition, a time   refresher_stop
  *	http       1                   /metrics                   epoll               http_stop
+ *	page       1                   counters over time, the page  condition         http_stop
  *	access log 1, if there is one  its file                  condition           traces_free
  */
 #include "agent/agent.h"

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef WD_AGENT_HTTP_H
 #define WD_AGENT_HTTP_H
-/* The agent's HTTP server (libmicrohttpd, one thread of its own): /metrics, /healthz, /readyz, /. */
+/*
+ * The agent's HTTP server (libmicrohttpd, one thread of its own): /metrics, /healthz, /readyz, and / with the page for
+ * people (agent/page.h), for whom the setting status-page says. With "local" that is who connects from a loopback address
+ * and asks for one by name or number: a page of somebody else's, whose name was made to lead here, is shown nothing.
+ */
 #include "agent/agent.h"
 
 struct http;

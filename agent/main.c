@@ -185,6 +185,7 @@ static int run(int argc, char **argv, struct command_line *l, struct settings *s
 		return 0;
 	}
 	wd_log_init("agent");
+	wd_log_keep();
 	if (read_settings(l, s, &err) < 0)
 		return fail(2, &err);
 	if (l->is_print) {

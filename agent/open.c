@@ -162,7 +162,7 @@ void open_take_out_locked(struct mount *mnt, struct open_file *of)
  * open. */
 static void open_done(struct open_file *of)
 {
-	struct mount *mnt = of->mount; /* not to be used after of */
+	struct mount *mnt = of->mount;
 	struct agent *agent = mnt->agent;
 	struct waiting *w, *tmp, *waiting;
 	enum wd_open_mode mode = of->mode;

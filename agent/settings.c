@@ -37,7 +37,7 @@ const struct wd_config_key settings_keys[] = {
 	{"memory-limit", WD_CONFIG_SIZE, AT(memory_limit), 64 * MIB, TIB, "512MiB",
 		"most memory the agent uses for buffers and queues, whatever the load"},
 	{"http-listen", WD_CONFIG_STRING, AT(http_listen), 0, 0, "127.0.0.1:9842",
-		"address and port of /metrics and /healthz, e.g. [::]:9842; empty: none"},
+		"address and port of /metrics, /healthz and a page for people, e.g. [::]:9842; empty: none"},
 	{"access-log", WD_CONFIG_STRING, AT(access_log), 0, 0, "",
 		"file for a JSON line about each open and read that the agent sees: what is read by passthrough, or by a "
 		"mount's server from what is cached already, it does not see; empty: none"},
@@ -45,6 +45,9 @@ const struct wd_config_key settings_keys[] = {
 		"one of so many opens and reads is logged there, by chance; 1: all"},
 	{"access-log-size", WD_CONFIG_SIZE, AT(access_log_size), 64 * KIB, TIB, "64MiB",
 		"most bytes of that file; a full one is renamed to have .1 at its end, in place of the one before"},
+	{"status-page", WD_CONFIG_STRING, AT(status_page), 0, 0, "local",
+		"who is shown the page about datasets, mounts and errors at http-listen, which names them: local (who "
+		"connects from this machine), all, or off"},
 	{"metadata-ttl", WD_CONFIG_DURATION, AT(metadata_ttl), 0, 365LL * 86400000, "60s",
 		"how long names and attributes are believed without asking the origin"},
 	{"negative-ttl", WD_CONFIG_DURATION, AT(negative_ttl), 0, 86400000, "5s",

@@ -22,6 +22,7 @@ struct settings {
 	char *pinned;	       /* pins.h */
 	char *prefetch;	       /* mount_options.h */
 	char *profile;	       /* profile.h */
+	char *status_page;     /* http.h */
 	char *access_log;     /* access_log.h */
 	int64_t access_log_one_in, access_log_size;
 	char *node_identity, *sts_endpoint; /* credentials.h */

@@ -127,6 +127,14 @@ void store_check_whole(struct store *s, struct object *o);
 /* object_present_bytes of an object that may not be in memory; *ret_present 0 when unknown. */
 void store_peek(struct store *s, const struct object_id *id, uint64_t size, uint64_t *ret_present);
 
+/*
+ * The same by position: the object in pieces of *ret_piece bytes, each a number of whole blocks, the last one shorter,
+ * and what is present of each; returns how many. One piece where no more is known, as of an object that rests.
+ */
+#define STORE_PIECES 64
+unsigned store_peek_pieces(struct store *s, const struct object_id *id, uint64_t size,
+	uint64_t ret_present[STORE_PIECES], uint64_t *ret_piece);
+
 /* Fresh descriptors (caller closes): the cache file read-only, and the live map. -ENOENT: the file is gone;
  * the object is empty from now on. */
 int object_open_file(struct object *o, struct wd_err *err);

@@ -41,6 +41,56 @@ void store_get_stats(struct store *s, struct store_stats *ret_stats)
 	wd_unlock(&s->lock);
 }
 
+/* Bytes present of the blocks from first on. */
+static uint64_t count_blocks(const struct object *o, _Atomic uint64_t *bits, uint32_t first, uint32_t end)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t b = first; b < end;) {
+		uint32_t n = end - b < 64 - b % 64 ? end - b : 64 - b % 64;
+		uint64_t mask = (n == 64 ? ~(uint64_t)0 : ((uint64_t)1 << n) - 1) << (b % 64);
+		uint64_t word = atomic_load_explicit(&bits[b / 64], memory_order_relaxed) & mask;
+
+		sum += (uint64_t)__builtin_popcountll(word) * WD_BLOCK_SIZE;
+		if (b + n == o->nblocks && word >> ((o->nblocks - 1) % 64) & 1)
+			sum -= WD_BLOCK_SIZE - block_len(o, o->nblocks - 1);
+		b += n;
+	}
+	return sum;
+}
+
+/* 0: it has no bits to be looked at. The lock is held for the counting of one bit per block. */
+static unsigned peek_bits(struct store *s, const struct object_id *id, uint64_t size,
+	uint64_t ret_present[STORE_PIECES], uint64_t *ret_piece)
+{
+	uint32_t nblocks = wd_nblocks(size), per = nblocks / STORE_PIECES + (nblocks % STORE_PIECES != 0);
+	_Atomic uint64_t *bits = NULL;
+	struct object *o;
+	unsigned n = 0;
+
+	wd_lock(&s->lock);
+	o = store_find_locked(s, id);
+	if (o && !o->is_busy && o->size == size && !atomic_load(&o->is_complete) && !atomic_load(&o->suspect_bytes))
+		bits = atomic_load(&o->bits);
+	for (uint32_t b = 0; bits && b < nblocks; b += per)
+		ret_present[n++] = count_blocks(o, bits, b, nblocks - b < per ? nblocks : b + per);
+	wd_unlock(&s->lock);
+	*ret_piece = (uint64_t)per * WD_BLOCK_SIZE;
+	return n;
+}
+
+unsigned store_peek_pieces(struct store *s, const struct object_id *id, uint64_t size,
+	uint64_t ret_present[STORE_PIECES], uint64_t *ret_piece)
+{
+	unsigned n = size > WD_BLOCK_SIZE ? peek_bits(s, id, size, ret_present, ret_piece) : 0;
+
+	if (n > 0)
+		return n;
+	*ret_piece = size;
+	store_peek(s, id, size, &ret_present[0]);
+	return 1;
+}
+
 struct scan_page {
 	unsigned char keys[256][LRU_KEY_LEN];
 	unsigned n;

@@ -107,4 +107,19 @@ struct dataset_totals {
 };
 void tree_totals(struct dataset *ds, struct store *store, struct dataset_totals *ret_totals);
 
+/* The root has been listed. */
+bool tree_is_listed(struct dataset *ds);
+
+/*
+ * The files that are known, of all datasets, a few thousand in each call, from where the cursor stands (all zeros: the
+ * beginning). What comes and goes meanwhile may be left out. 0: there may be more; 1: that was all; -errno. No commit is
+ * waited for. cb may not walk.
+ */
+struct tree_cursor {
+	unsigned char next[TREE_NAME_MAX + 16];
+	size_t len;
+};
+typedef void (*tree_file_cb)(void *arg, uint64_t dataset, const struct node *node);
+int tree_walk(struct tree *t, struct tree_cursor *cursor, tree_file_cb cb, void *arg);
+
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Log lines: formatted on the stack, escaped, written with one write(2). No lock and no allocation,
- * so any thread may log at any time, also with locks of its own held by mistake. The name, the form
- * and the level are set before threads start; the level may change later.
+ * so any thread may log at any time, also with locks of its own held by mistake. (Where the last warnings are
+ * kept there is a lock, for as long as a line is copied.) The name, the form and the level are set before threads
+ * start; the level may change later.
  */
 #include "common/log.h"
 
@@ -17,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/lock.h"
 #include "common/utf8.h"
 
 /* A pipe takes so much at once without mixing it with the lines of others. */
@@ -26,6 +28,11 @@ static const char *component = "warpdrive";
 static _Atomic int threshold = WD_LOG_INFO;
 static bool as_json = true;
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
+
+static _Atomic bool is_keeping;
+static struct wd_mutex kept_lock = WD_MUTEX_INIT; /* a leaf */
+static struct wd_log_line kept[WD_LOG_KEPT] WD_GUARDED_BY(kept_lock);
+static unsigned long kept_count WD_GUARDED_BY(kept_lock); /* so far */
 
 void wd_log_init(const char *name)
 {
@@ -88,6 +95,39 @@ static void format_time(char *out, size_t cap)
 	snprintf(out + n, cap - n, ".%03ldZ", now.tv_nsec / 1000000);
 }
 
+void wd_log_keep(void)
+{
+	atomic_store(&is_keeping, true);
+}
+
+static void keep(enum wd_log_level level, const char *text)
+{
+	struct wd_log_line *line;
+	struct timespec now;
+
+	if (level < WD_LOG_WARN || !atomic_load_explicit(&is_keeping, memory_order_relaxed))
+		return;
+	clock_gettime(CLOCK_REALTIME, &now);
+	wd_lock(&kept_lock);
+	line = &kept[kept_count++ % WD_LOG_KEPT];
+	line->at_s = now.tv_sec;
+	line->level = level;
+	snprintf(line->text, sizeof(line->text), "%.399s", text);
+	wd_unlock(&kept_lock);
+}
+
+unsigned wd_log_recent(struct wd_log_line ret_lines[WD_LOG_KEPT])
+{
+	unsigned n;
+
+	wd_lock(&kept_lock);
+	n = kept_count < WD_LOG_KEPT ? (unsigned)kept_count : WD_LOG_KEPT;
+	for (unsigned i = 0; i < n; i++)
+		ret_lines[i] = kept[(kept_count - 1 - i) % WD_LOG_KEPT];
+	wd_unlock(&kept_lock);
+	return n;
+}
+
 void wd_log(enum wd_log_level level, const char *fmt, ...)
 {
 	char text[1536], escaped[LINE_MAX_BYTES - 256], line[LINE_MAX_BYTES], stamp[64];
@@ -99,6 +139,7 @@ void wd_log(enum wd_log_level level, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	keep(level, text);
 	escape(escaped, sizeof(escaped), text);
 	format_time(stamp, sizeof(stamp));
 	if (as_json)

@@ -10,6 +10,7 @@
  * overrides the form.
  */
 #include <stdbool.h>
+#include <stdint.h>
 
 enum wd_log_level { WD_LOG_DEBUG, WD_LOG_INFO, WD_LOG_WARN, WD_LOG_ERROR };
 
@@ -18,6 +19,17 @@ void wd_log_init(const char *component);
 void wd_log_set_level(enum wd_log_level level);
 bool wd_log_enabled(enum wd_log_level level);
 void wd_log(enum wd_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* From now on the last warnings and errors are kept for wd_log_recent(). For a program that shows them. */
+void wd_log_keep(void);
+#define WD_LOG_KEPT 32
+struct wd_log_line {
+	int64_t at_s; /* Unix time */
+	enum wd_log_level level;
+	char text[400]; /* cut; not escaped */
+};
+/* The newest first; how many there are. */
+unsigned wd_log_recent(struct wd_log_line ret_lines[WD_LOG_KEPT]);
 
 #define wd_debug(...)                                                                              \
 	do {                                                                                       \

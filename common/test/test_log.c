@@ -181,6 +181,33 @@ static void lines_of_threads_do_not_mix(void **state)
 	assert_int_equal(lines, WRITERS * LINES_EACH);
 }
 
+static void last_warnings_are_kept_the_newest_first(void **state)
+{
+	static struct wd_log_line lines[WD_LOG_KEPT];
+	char text[2000];
+
+	capture("json");
+	wd_warn("before");
+	assert_int_equal(wd_log_recent(lines), 0);
+	wd_log_keep();
+	for (int i = 0; i < 100; i++) {
+		wd_info("info %d", i);
+		wd_log(i % 2 ? WD_LOG_WARN : WD_LOG_ERROR, "line %d", i);
+	}
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	wd_error("%s", text);
+	captured();
+	assert_int_equal(wd_log_recent(lines), WD_LOG_KEPT);
+	assert_int_equal(strlen(lines[0].text), sizeof(lines[0].text) - 1);
+	assert_string_equal(lines[1].text, "line 99");
+	assert_int_equal(lines[1].level, WD_LOG_WARN);
+	assert_string_equal(lines[2].text, "line 98");
+	assert_int_equal(lines[2].level, WD_LOG_ERROR);
+	assert_true(lines[1].at_s > 1700000000);
+	assert_string_equal(lines[WD_LOG_KEPT - 1].text, "line 69");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +221,7 @@ int main(void)
 		cmocka_unit_test(errno_survives_a_log_line_that_cannot_be_written),
 		cmocka_unit_test(a_long_line_is_cut_but_stays_one_valid_line),
 		cmocka_unit_test(lines_of_threads_do_not_mix),
+		cmocka_unit_test(last_warnings_are_kept_the_newest_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
