@@ -338,7 +338,7 @@ static void pod_sees_no_trace(void **state)
 
 static void other_pods_are_left_out(void **state)
 {
-	uint64_t id, node;
+	uint64_t id = 0, node;
 
 	assert_int_equal(try_begin("", "", "6b1e", &id), 0);
 	node = open_large("large");
