@@ -186,7 +186,7 @@ static void shows_where_the_bytes_of_each_read_came_from(void **state)
 {
 	uint64_t id = begin("");
 	uint64_t node = open_large("large");
-	Events *seen;
+	Events *seen = NULL;
 
 	ensure(node, BLOCK, 100);
 	ensure(node, BLOCK + 50, 1000);
@@ -217,7 +217,7 @@ static void shows_where_the_bytes_of_each_read_came_from(void **state)
 static void small_file_comes_from_the_origin_once(void **state)
 {
 	uint64_t id = begin("small"), node = 0, size;
-	Events *seen;
+	Events *seen = NULL;
 
 	assert_int_equal(rig_lookup(&mnt, &msg, RIG_ROOT, "small", &node), 0);
 	assert_int_equal(rig_open(&mnt, &msg, node, 0, &size), WD_OPEN_PASSTHROUGH);
@@ -252,7 +252,7 @@ static void failure_is_shown_with_its_errno(void **state)
 {
 	uint64_t id = begin(""), node = 0, size;
 	char path[128];
-	Events *seen;
+	Events *seen = NULL;
 
 	rig_file(&rig, "set/gone", 100000);
 	assert_int_equal(rig_lookup(&mnt, &msg, RIG_ROOT, "gone", &node), 0);
@@ -270,7 +270,7 @@ static void failure_is_shown_with_its_errno(void **state)
 static void reader_that_is_slow_loses_lines_and_holds_up_nobody(void **state)
 {
 	uint64_t id = begin(""), node = open_large("large"), shown = 0, lost = 0, reads = 4000;
-	Events *seen;
+	Events *seen = NULL;
 
 	ensure(node, 0, 10);
 	for (uint64_t i = 1; i < reads; i++)
@@ -291,7 +291,7 @@ static void reader_that_is_slow_loses_lines_and_holds_up_nobody(void **state)
 static void what_servers_do_without_the_agent_is_counted(void **state)
 {
 	uint64_t id = begin("");
-	Events *seen;
+	Events *seen = NULL;
 
 	wd_mm_add(&mnt.mm, WD_MM_READ_BYTES, 12345);
 	wd_mm_add(&mnt.mm, WD_MM_PASSTHROUGH_OPENS, 3);
@@ -307,7 +307,7 @@ static void mount_that_is_not_there_or_ends_is_told(void **state)
 {
 	struct rig_mount other;
 	uint64_t id = 0;
-	Events *seen;
+	Events *seen = NULL;
 
 	assert_int_equal(try_begin("/no-such-place", "", "", &id), -ENOENT);
 	/* the rig has one place for all mounts: the first is meant */
@@ -350,7 +350,7 @@ static void other_pods_are_left_out(void **state)
 static void traces_are_bounded(void **state)
 {
 	uint64_t ids[TRACERS_MAX], more;
-	Events *seen;
+	Events *seen = NULL;
 
 	for (int i = 0; i < TRACERS_MAX; i++)
 		ids[i] = begin("");
