@@ -14,21 +14,15 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <time.h>
 
 #include "agent/s3_sign.h"
-#include "agent/s3_xml.h"
 #include "agent/transfer.h"
 #include "common/cleanup.h"
-#include "common/log.h"
-
-#define CLOCK_SKEW_S (15 * 60)
 
 static struct s3_origin *s3_of(struct origin *o)
 {
@@ -109,180 +103,6 @@ static int s3_prepare(struct http_site *site, const struct http_request *r, stru
 }
 
 /* ---- where the bucket is ---- */
-
-static void place_free(struct s3_place *place)
-{
-	if (!place)
-		return;
-	free(place->region);
-	free(place->authority);
-	free(place);
-}
-
-static struct s3_place *place_new(const struct s3_origin *s, const char *region)
-{
-	struct s3_place *place = calloc(1, sizeof(*place));
-	wd_autofree char *host = NULL;
-
-	if (!place)
-		return NULL;
-	place->region = strdup(region);
-	if ((s->endpoint ? asprintf(&host, "%s", s->endpoint)
-			 : asprintf(&host, "s3.%s.amazonaws.com", region)) < 0)
-		host = NULL;
-	if (!host || asprintf(&place->authority, "%s%s%s", s->is_path_style ? "" : s->bucket,
-			     s->is_path_style ? "" : ".", host) < 0)
-		place->authority = NULL;
-	if (!place->region || !place->authority) {
-		place_free(place);
-		return NULL;
-	}
-	return place;
-}
-
-/* A word from the server that becomes part of a host's name. */
-static bool is_region(const char *region)
-{
-	size_t len = strlen(region);
-
-	return len > 0 && len <= 32 && strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
-}
-
-/* The server says that the bucket is in another region: true when requests go there from now on. */
-static bool move_to(struct s3_origin *s, const char *region)
-{
-	struct s3_place *place, *now;
-	unsigned n = 0;
-	bool has_moved;
-
-	if (!is_region(region))
-		return false;
-	place = place_new(s, region);
-	wd_lock(&s->site.lock);
-	now = atomic_load(&s->place);
-	for (const struct s3_place *p = now; p; p = p->older)
-		n++;
-	has_moved = place && n < S3_PLACES_MAX && strcmp(now->region, region) != 0;
-	if (has_moved) {
-		place->older = now;
-		atomic_store(&s->place, place);
-	}
-	wd_unlock(&s->site.lock);
-	if (has_moved)
-		wd_info("open '%s': the bucket is in region '%s', which is used from now on; set region=%s",
-			s->site.base.url, region, region);
-	else
-		place_free(place);
-	return has_moved;
-}
-
-/* ---- errors in words ---- */
-
-/* What each of S3's error codes means to us, beyond its status. */
-static const struct {
-	const char *code;
-	enum http_verdict verdict;
-	const char *remedy;
-} meanings[] = {
-	{"NoSuchBucket", HTTP_NOENT, "the bucket does not exist: check its name and the endpoint"},
-	{"InvalidBucketName", HTTP_NOENT, "check the bucket's name"},
-	{"NoSuchKey", HTTP_NOENT, ""},
-	{"InvalidAccessKeyId", HTTP_UNAUTH, "the server does not know this access key"},
-	{"SignatureDoesNotMatch", HTTP_UNAUTH, "the secret key is wrong"},
-	{"AccessDenied", HTTP_ACCES, "these credentials may not read it"},
-	{"RequestTimeTooSkewed", HTTP_UNAUTH,
-		"this machine's clock differs too much from the server's: set it"},
-	{"ExpiredToken", HTTP_UNAUTH, "the session token has expired: renew it"},
-	{"InvalidToken", HTTP_UNAUTH, "the session token is not valid: renew it"},
-	{"AuthorizationHeaderMalformed", HTTP_UNAUTH, "is the region right?"},
-	{"ServiceUnavailable", HTTP_RETRY, ""},
-	{"PermanentRedirect", HTTP_FATAL, "the bucket is in another region or at another endpoint"},
-	{"TemporaryRedirect", HTTP_RETRY, ""},
-	{"SlowDown", HTTP_RETRY, ""},
-	{"RequestTimeout", HTTP_RETRY, ""},
-	{"InternalError", HTTP_RETRY, ""},
-	{"PreconditionFailed", HTTP_STALE, "the object changed"},
-	{"InvalidRange", HTTP_STALE, "the object changed"},
-};
-
-static void append(char *text, size_t cap, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-static void append(char *text, size_t cap, const char *fmt, ...)
-{
-	size_t used = strlen(text);
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text + used, cap - used, fmt, ap);
-	va_end(ap);
-}
-
-/* A HEAD's error has no body: the clock can be checked by the answer's date all the same. */
-static void explain_bare(
-	const struct http_answer *a, enum http_verdict verdict, char *text, size_t cap)
-{
-	int64_t skew = a->has_date ? a->date_s - (int64_t)time(NULL) : 0;
-
-	bool is_denied = verdict == HTTP_ACCES || verdict == HTTP_UNAUTH;
-
-	if (is_denied && (skew > CLOCK_SKEW_S || skew < -CLOCK_SKEW_S))
-		append(text, cap,
-			" RequestTimeTooSkewed: this machine's clock differs too much from "
-			"the server's: set it");
-	else if (is_denied)
-		append(text, cap, " %s", a->status == 400 ? "Bad Request: has the session token expired?"
-							  : "Forbidden");
-	else if (verdict == HTTP_NOENT)
-		append(text, cap, " Not Found");
-}
-
-static bool has_session(struct http_site *site)
-{
-	struct http_credentials *c = http_site_credentials(site);
-	bool has = c->session_token != NULL;
-
-	http_credentials_unref(c);
-	return has;
-}
-
-static void s3_explain(struct http_site *site, const struct http_answer *a, const char *body,
-	size_t len, enum http_verdict *verdict, char *text, size_t cap)
-{
-	struct s3_origin *s = (struct s3_origin *)site;
-	const char *remedy = NULL, *region = a->region, *now = atomic_load(&s->place)->region;
-	bool is_moved = a->status == 301 || a->status == 307 || a->status == 308;
-	struct s3_error e;
-
-	if (!len || !s3_parse_error(body, len, &e)) {
-		/* S3 answers a HEAD with an expired token so, and has no room to say why */
-		if (a->status == 400 && has_session(site))
-			*verdict = HTTP_UNAUTH;
-		explain_bare(a, *verdict, text, cap);
-		e = (struct s3_error){0};
-	} else {
-		append(text, cap, " %s", e.code);
-		for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]) && !remedy; i++) {
-			if (strcmp(e.code, meanings[i].code) != 0)
-				continue;
-			*verdict = meanings[i].verdict;
-			remedy = meanings[i].remedy;
-		}
-		if (remedy && *remedy)
-			append(text, cap, ": %s", remedy);
-		else if (!remedy && e.message[0])
-			append(text, cap, ": %s", e.message);
-		if (!region[0])
-			region = e.region;
-	}
-	if (!region[0] || a->status / 100 == 5)
-		return;
-	if (is_moved && strcmp(region, now) == 0)
-		*verdict = HTTP_REDIRECT; /* another request has moved meanwhile; or a loop, which has an end */
-	else if ((is_moved || a->status == 400) && move_to(s, region))
-		*verdict = HTTP_REDIRECT;
-	else if (strcasecmp(region, now) != 0)
-		append(text, cap, " (the server says region '%s': set region=%s)", region, region);
-}
 
 /* ---- open ---- */
 
@@ -371,7 +191,7 @@ static int set_place(struct s3_origin *s, const struct origin_options *options, 
 				region);
 	s->is_path_style = options->is_path_style ||
 			   wants_path_style(s, host, host[0] == '[' ? strlen(host) : strcspn(host, ":"));
-	place = place_new(s, region);
+	place = s3_place_new(s, region);
 	atomic_store(&s->place, place);
 	if (!place || asprintf(&s->path, "%s%s", s->is_path_style ? "/" : "",
 			      s->is_path_style ? s->bucket : "") < 0)
@@ -452,7 +272,7 @@ static void s3_close(struct origin *o)
 
 	for (; place; place = older) {
 		older = place->older;
-		place_free(place);
+		s3_place_free(place);
 	}
 	http_site_done(&s->site);
 	free(s->bucket);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef WD_AGENT_ORIGIN_S3_H
 #define WD_AGENT_ORIGIN_S3_H
-/* Inside the S3 origin: its struct, and its listings (s3_list.c). */
+/* Inside the S3 origin: its struct, and what its files share. */
 #include "agent/http_client.h"
 
 /* Where the bucket is, as far as known; never changed, only replaced. */
@@ -20,6 +20,22 @@ struct s3_origin {
 	struct s3_place *_Atomic place;
 	char *path; /* "" or "/bucket", encoded */
 };
+
+/* ---- s3_place.c ---- */
+
+/* NULL without memory. */
+struct s3_place *s3_place_new(const struct s3_origin *s, const char *region);
+void s3_place_free(struct s3_place *place); /* NULL is fine */
+/* The server says that the bucket is in another region: true when requests go there from now on. */
+bool s3_move_to(struct s3_origin *s, const char *region);
+
+/* ---- s3_explain.c ---- */
+
+/* As http_site's explain (http_client.h). */
+void s3_explain(struct http_site *site, const struct http_answer *a, const char *body, size_t len,
+	enum http_verdict *verdict, char *text, size_t cap);
+
+/* ---- s3_list.c ---- */
 
 /* Contract as origin_list(). */
 int s3_list(struct origin *o, const char *prefix, bool is_recursive, unsigned max_pages,
