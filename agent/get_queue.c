@@ -191,12 +191,12 @@ static unsigned place_locked(struct get_queue *q, struct origin_get *get, int64_
 	job->get = get;
 	job->is_cancelled = false;
 	job->is_busy = true;
-	job->is_low = get->priority < GET_DEMAND;
+	job->began_as = get->priority;
 	job->flow = flow_of(get);
 	job->flow->running++;
-	q->nlow += job->is_low;
+	q->nlow += job->began_as < GET_DEMAND;
 	if (job->origin->pace)
-		pace_began(job->origin->pace, job->is_low);
+		pace_began(job->origin->pace, job->began_as, now_ns);
 	pay(job);
 	job->lane = best;
 	job->next = NULL;
@@ -208,7 +208,7 @@ static unsigned place_locked(struct get_queue *q, struct origin_get *get, int64_
 }
 
 /* May the first of a line begin? If not, *due_ns is lowered to when it may, where that is a time. */
-static bool may_begin(struct flow_line *line, bool is_low, int64_t now_ns, int64_t *due_ns)
+static bool may_begin(struct flow_line *line, enum get_priority class, int64_t now_ns, int64_t *due_ns)
 {
 	struct flow *flow = line->flow;
 	struct origin *o = line->head->priv;
@@ -217,7 +217,7 @@ static bool may_begin(struct flow_line *line, bool is_low, int64_t now_ns, int64
 	if (flow->rate && flow->bucket.rate == 0)
 		bucket_init(&flow->bucket, flow->rate, now_ns);
 	if (bucket_allows(&flow->bucket, now_ns, &at_ns) && flows_allow(now_ns, &at_ns) &&
-		(!o->pace || pace_allows(o->pace, is_low, now_ns, &at_ns)))
+		(!o->pace || pace_allows(o->pace, class, now_ns, &at_ns)))
 		return true;
 	if (at_ns < *due_ns)
 		*due_ns = at_ns;
@@ -228,15 +228,14 @@ static bool may_begin(struct flow_line *line, bool is_low, int64_t now_ns, int64
 static struct origin_get *next_locked(struct get_queue *q, int64_t now_ns, int64_t *due_ns) WD_REQUIRES(q->lock)
 {
 	for (int class = GET_PRIORITIES - 1; class >= 0; class--) {
-		bool is_low = class < GET_DEMAND;
 		struct flow_line *line, *best = NULL;
 
-		if (is_low && q->nlow >= q->max_low)
+		if (class < GET_DEMAND && q->nlow >= q->max_low)
 			return NULL;
 		DL_FOREACH(q->rings[class], line) {
 			if (best && best->flow->running <= line->flow->running)
 				continue;
-			if (may_begin(line, is_low, now_ns, due_ns))
+			if (may_begin(line, (enum get_priority)class, now_ns, due_ns))
 				best = line;
 		}
 		if (!best)
@@ -453,10 +452,10 @@ static uint64_t leave_locked(struct get_queue *q, struct get_job *job) WD_REQUIR
 {
 	settle(job);
 	if (job->origin->pace)
-		pace_ended(job->origin->pace, job->is_low);
+		pace_ended(job->origin->pace, job->began_as, q->now_ns());
 	job->flow->running--;
 	q->lanes[job->lane].load--;
-	q->nlow -= job->is_low;
+	q->nlow -= job->began_as < GET_DEMAND;
 	job->is_busy = false;
 	job->get = NULL;
 	job->flow = NULL;

@@ -9,8 +9,8 @@
  * the places is for demand alone, so that it finds one free while all lower classes want more than there is.
  *
  * A read also waits while its flow, or all flows together, have used up their bandwidth, and while its
- * origin takes no more (agent/pace.h): others go on meanwhile. The queue holds no memory of its own per
- * waiting read: the callers bound how many there are.
+ * origin takes no more, or no more of its class while readers are there (agent/pace.h): others go on meanwhile.
+ * The queue holds no memory of its own per waiting read: the callers bound how many there are.
  *
  * A read is done exactly once, on a lane's thread, also when it was cancelled while it waited.
  * Thread-safe; one lock, never held over a callback. Below it are those of pace and flow.
@@ -30,7 +30,8 @@ struct get_job {
 	/* the queue's */
 	struct get_job *next;
 	unsigned lane;
-	bool is_busy, is_low; /* is_low: began below demand */
+	bool is_busy;
+	enum get_priority began_as;
 	struct flow *flow;
 	uint64_t charged, given_before; /* bytes that its flow paid for, and had at the begin */
 };

@@ -37,33 +37,58 @@ void pace_done(struct pace *p)
 	wd_mutex_done(&p->lock);
 }
 
-bool pace_allows(struct pace *p, bool is_low, int64_t now_ns, int64_t *ret_at_ns)
+/* Is it the line that bounds the rate, as far as is known? Beyond FAST that is seldom so: a processor changes hands the
+ * more often the shorter the windows are, and shards would not be complete before they are opened. */
+static bool is_line_locked(const struct pace *p) WD_REQUIRES(p->lock)
+{
+	return p->peak > 0 && p->peak < FAST;
+}
+
+/* Readers have come lately: *ret_until_ns is for how long that counts; INT64_MAX: as long as they wait. */
+static bool is_quiet_locked(const struct pace *p, int64_t now_ns, int64_t *ret_until_ns) WD_REQUIRES(p->lock)
+{
+	*ret_until_ns = p->running > p->nlow ? INT64_MAX : p->demand_ns + PACE_QUIET_NS;
+	return is_line_locked(p) && p->demand_ns > 0 && *ret_until_ns > now_ns;
+}
+
+bool pace_allows(struct pace *p, enum get_priority class, int64_t now_ns, int64_t *ret_at_ns)
 {
 	bool is_allowed;
+	int64_t until_ns;
 
 	wd_lock(&p->lock);
 	is_allowed = request_rate_allows(&p->requests, now_ns, ret_at_ns);
-	if (is_allowed && is_low && p->nlow >= p->gain.limit) {
+	if (is_allowed && class < GET_DEMAND && p->nlow >= p->gain.limit) {
 		is_allowed = false;
 		*ret_at_ns = INT64_MAX;
+	} else if (is_allowed && class < GET_STREAM && p->nquiet >= PACE_QUIET_READS &&
+		is_quiet_locked(p, now_ns, &until_ns)) {
+		is_allowed = false;
+		*ret_at_ns = until_ns;
 	}
 	wd_unlock(&p->lock);
 	return is_allowed;
 }
 
-void pace_began(struct pace *p, bool is_low)
+void pace_began(struct pace *p, enum get_priority class, int64_t now_ns)
 {
 	wd_lock(&p->lock);
 	p->running++;
-	p->nlow += is_low;
+	p->nlow += class < GET_DEMAND;
+	p->nquiet += class < GET_STREAM;
+	if (class == GET_DEMAND)
+		p->demand_ns = now_ns;
 	wd_unlock(&p->lock);
 }
 
-void pace_ended(struct pace *p, bool is_low)
+void pace_ended(struct pace *p, enum get_priority class, int64_t now_ns)
 {
 	wd_lock(&p->lock);
 	p->running--;
-	p->nlow -= is_low;
+	p->nlow -= class < GET_DEMAND;
+	p->nquiet -= class < GET_STREAM;
+	if (class == GET_DEMAND)
+		p->demand_ns = now_ns;
 	wd_unlock(&p->lock);
 }
 
@@ -154,10 +179,9 @@ uint64_t pace_low_window(struct pace *p)
 	uint64_t bytes = UINT64_MAX;
 
 	wd_lock(&p->lock);
-	/* beyond that it is seldom the line that is full, and a processor changes hands the more often the shorter
-	 * the windows are */
-	if (p->peak > 0 && p->peak < FAST) {
-		bytes = (uint64_t)(p->peak * (QUEUE_S + 2 * (double)p->rtt_ns / SECOND_NS)) / (p->nlow ? p->nlow : 1);
+	if (is_line_locked(p)) {
+		bytes = (uint64_t)(p->peak * (QUEUE_S + 2 * (double)p->rtt_ns / SECOND_NS)) /
+			(p->nlow > CONNECTIONS_FLOOR ? p->nlow : CONNECTIONS_FLOOR);
 		bytes = bytes > LOW_WINDOW_MIN ? bytes : LOW_WINDOW_MIN;
 	}
 	wd_unlock(&p->lock);

@@ -7,7 +7,10 @@
  * for those who ask. One for each endpoint, in agent/origin_health.h.
  *
  * Only reads that nobody waits for are held to the number of connections that pays; demand goes while there are
- * places. Thread-safe; one lock, a leaf below the queue's (agent/get_queue.h).
+ * places. While reads of demand run, and for PACE_QUIET_NS after the last, no more than PACE_QUIET_READS of those of files
+ * that nobody reads yet (directory, warm) begin: so many go on whatever comes, and each has its share of the line from
+ * who waits. Reads that were raised are not counted as demand here: their reader is as fast as the line. Nor are any held
+ * up at an endpoint that has brought more than about 2 Gbit/s of late. Thread-safe; one lock, a leaf below the queue's (agent/get_queue.h).
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,11 +21,16 @@
 #include "agent/request_rate.h"
 #include "common/lock.h"
 
+#define PACE_QUIET_READS 2
+#define PACE_QUIET_NS 250000000LL
+
 struct pace {
 	struct wd_mutex lock;
 	struct gain gain WD_GUARDED_BY(lock);
 	struct request_rate requests WD_GUARDED_BY(lock);
-	unsigned running WD_GUARDED_BY(lock), nlow WD_GUARDED_BY(lock);
+	unsigned running WD_GUARDED_BY(lock), nlow WD_GUARDED_BY(lock); /* nlow: of them, below demand */
+	unsigned nquiet WD_GUARDED_BY(lock);	  /* of them, below GET_STREAM */
+	int64_t demand_ns WD_GUARDED_BY(lock);	  /* when the last read of demand began or ended; 0: there was none */
 	int64_t latency_ns WD_GUARDED_BY(lock);	  /* to the first byte, smoothed; 0: not known */
 	double rate WD_GUARDED_BY(lock);	  /* bytes per second, of late; 0: not known */
 	/* bodies, of late: bytes, and how long one connection was at them */
@@ -44,9 +52,10 @@ void pace_init(struct pace *p, unsigned max_low);
 void pace_done(struct pace *p);
 
 /* May a read begin? False: *ret_at_ns is when to ask again; INT64_MAX: when another one has ended. */
-bool pace_allows(struct pace *p, bool is_low, int64_t now_ns, int64_t *ret_at_ns);
-void pace_began(struct pace *p, bool is_low);
-void pace_ended(struct pace *p, bool is_low);
+bool pace_allows(struct pace *p, enum get_priority class, int64_t now_ns, int64_t *ret_at_ns);
+/* One runs; one that was begun with this class has ended. */
+void pace_began(struct pace *p, enum get_priority class, int64_t now_ns);
+void pace_ended(struct pace *p, enum get_priority class, int64_t now_ns);
 
 /* A request goes out. */
 void pace_request(struct pace *p);

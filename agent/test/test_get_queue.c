@@ -331,6 +331,115 @@ static void an_origin_that_takes_no_more_leaves_the_places_to_others(void **stat
 	pace_done(&pace);
 }
 
+/* ---- quiet beside readers ---- */
+
+/* An endpoint that brings so many MB per second. */
+static void use_pace(struct fixture *f, struct pace *pace, uint64_t mb)
+{
+	pace_init(pace, 24);
+	for (now_ns = 1000000000; now_ns < 2000000000; now_ns += 10000000)
+		pace_bytes(pace, now_ns, mb * 10000, 10000000);
+	f->origin.pace = pace;
+}
+
+static void few_begin_for_nobody_while_a_reader_waits_and_a_while_longer(void **state)
+{
+	struct fixture *f = *state;
+	struct pace pace;
+
+	use_pace(f, &pace, 100);
+	push(f, 'r', GET_DEMAND);
+	for (int i = 0; i < 3; i++)
+		push(f, 'w', GET_WARM);
+	take(f);
+	assert_string_equal(f->order, "rww");
+	now_ns += 5000000000; /* however long it waits */
+	assert_true(get_queue_unpark(f->queue, now_ns) == INT64_MAX);
+	finish(f);
+	assert_string_equal(f->order, "rww");
+	/* the next read may come at any moment: until then nothing has to happen for them to go on */
+	assert_true(get_queue_unpark(f->queue, now_ns) == now_ns + PACE_QUIET_NS);
+	now_ns += PACE_QUIET_NS;
+	get_queue_unpark(f->queue, now_ns);
+	take(f);
+	assert_string_equal(f->order, "rwww");
+	finish_all(f);
+	pace_done(&pace);
+}
+
+static void readers_that_never_end_leave_a_few_going_on(void **state)
+{
+	struct fixture *f = *state;
+	struct pace pace;
+
+	use_pace(f, &pace, 100);
+	for (int i = 0; i < 4; i++)
+		push(f, 'w', GET_WARM); /* three places */
+	take(f);
+	assert_string_equal(f->order, "www");
+	push(f, 'r', GET_DEMAND);
+	take(f);
+	finish(f);
+	assert_string_equal(f->order, "wwwr"); /* two run: no third */
+	finish(f);
+	assert_string_equal(f->order, "wwwrw"); /* ... but another second one */
+	finish_all(f);
+	pace_done(&pace);
+}
+
+static void what_goes_ahead_of_a_reader_is_not_held_up(void **state)
+{
+	struct fixture *f = *state;
+	struct pace pace;
+
+	use_pace(f, &pace, 100);
+	push(f, 'r', GET_DEMAND);
+	push(f, 'd', GET_DIRECTORY);
+	push(f, 'w', GET_WARM);
+	push(f, 's', GET_STREAM);
+	take(f);
+	assert_string_equal(f->order, "rdws");
+	finish_all(f);
+	pace_done(&pace);
+}
+
+static void a_fast_endpoint_has_room_for_all(void **state)
+{
+	struct fixture *f = *state;
+	struct pace pace;
+
+	use_pace(f, &pace, 400);
+	push(f, 'r', GET_DEMAND);
+	for (int i = 0; i < 3; i++)
+		push(f, 'w', GET_WARM);
+	take(f);
+	assert_string_equal(f->order, "rwww");
+	finish_all(f);
+	pace_done(&pace);
+}
+
+static void a_reader_of_another_origin_is_no_reason(void **state)
+{
+	struct fixture *f = *state;
+	struct pace pace, other_pace;
+	struct origin other = {.pace = &other_pace};
+	struct read *r = &f->reads[f->nreads++];
+
+	use_pace(f, &pace, 100);
+	pace_init(&other_pace, 24);
+	for (int64_t t = 1000000000; t < 2000000000; t += 10000000)
+		pace_bytes(&other_pace, t, 1000000, 10000000);
+	*r = (struct read){.name = 'r', .get = {.priority = GET_DEMAND, .done = done, .arg = r}};
+	get_queue_push(f->queue, &other, &r->get);
+	for (int i = 0; i < 3; i++)
+		push(f, 'w', GET_WARM);
+	take(f);
+	assert_string_equal(f->order, "rwww");
+	finish_all(f);
+	pace_done(&pace);
+	pace_done(&other_pace);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -345,6 +454,11 @@ int main(void)
 		T(a_flow_keeps_to_its_bandwidth_and_others_go_on),
 		T(all_flows_together_keep_to_the_limit_of_all),
 		T(an_origin_that_takes_no_more_leaves_the_places_to_others),
+		T(few_begin_for_nobody_while_a_reader_waits_and_a_while_longer),
+		T(readers_that_never_end_leave_a_few_going_on),
+		T(what_goes_ahead_of_a_reader_is_not_held_up),
+		T(a_fast_endpoint_has_room_for_all),
+		T(a_reader_of_another_origin_is_no_reason),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -236,14 +236,14 @@ static void reads_below_demand_keep_to_what_pays(void **state)
 
 	pace_init(&p, 24);
 	for (int i = 0; i < 8; i++) {
-		assert_true(pace_allows(&p, true, S, &at));
-		pace_began(&p, true);
+		assert_true(pace_allows(&p, GET_STREAM, S, &at));
+		pace_began(&p, GET_STREAM, S);
 	}
-	assert_false(pace_allows(&p, true, S, &at));
+	assert_false(pace_allows(&p, GET_STREAM, S, &at));
 	assert_true(at == INT64_MAX);
-	assert_true(pace_allows(&p, false, S, &at));
-	pace_ended(&p, true);
-	assert_true(pace_allows(&p, true, S, &at));
+	assert_true(pace_allows(&p, GET_DEMAND, S, &at));
+	pace_ended(&p, GET_STREAM, S);
+	assert_true(pace_allows(&p, GET_STREAM, S, &at));
 	pace_done(&p);
 }
 
@@ -252,7 +252,7 @@ static uint64_t low_window(struct pace *p, unsigned nlow, uint64_t mib, int64_t 
 {
 	pace_init(p, 24);
 	for (unsigned i = 0; i < nlow; i++)
-		pace_began(p, true);
+		pace_began(p, GET_WARM, S);
 	pace_rtt(p, rtt_ns);
 	for (int64_t now = S; now < 4 * S; now += 10 * MS)
 		pace_bytes(p, now, (mib << 20) / 100, 10 * MS);
