@@ -31,6 +31,7 @@
 
 #define ABI_OP_FORGET 2
 #define ABI_OP_OPEN 14
+#define ABI_OP_READ 15
 #define ABI_OP_RELEASE 18
 #define ABI_OP_INIT 26
 #define ABI_OP_INTERRUPT 36

@@ -19,13 +19,13 @@
  *	server_misbehave.c  for tests: what the allow-list is there to stop
  *	server_torture.c  for tests: allocations that fail
  *
- * Threads: LOOP_THREADS receive from /dev/fuse; REPLY_THREADS receive from the agent and finish
+ * Threads: LOOP_THREADS receive from /dev/fuse, on few cores one by one while nothing blocks (server_loop.c); REPLY_THREADS receive from the agent and finish
  * what was parked; one drops names from the kernel's cache; the main thread has the control socket
  * and the timer.
  *
  * One lock, server.lock, guards the tables, the ops and the queue to the agent. It is never held
- * over a system call, a reply or a malloc of size. Two more are leaves: the slot list's and the
- * buffers'.
+ * over a system call, a reply or a malloc of size. Three more are leaves: the slot list's, the
+ * buffers' and that of the receivers' turns.
  *
  * An op is one request of the kernel and lives in its slot. Whoever takes it out of OP_PARKED owns
  * it and answers it, exactly once; the slot is free after that.
@@ -203,6 +203,8 @@ void op_done(struct op *op);
 /* The op will be answered later; called by the handler before another thread may see it. */
 void op_detach(struct op *op);
 void op_reply_err(struct op *op, int err);
+/* The calling thread is about to do what may take long: others receive meanwhile. */
+void loop_may_block(void);
 /* Gives the memory of free slots back. */
 void loop_trim(void);
 

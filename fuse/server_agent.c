@@ -84,6 +84,7 @@ static void send_first(void) WD_REQUIRES(server.lock)
 	wd_unlock(&server.lock);
 	if (is_owned)
 		free(out);
+	loop_may_block();
 	beat_wait();
 	rc = wd_msg_send(SERVER_FD_AGENT, &m, type == WD_MSG_HINT ? MSG_DONTWAIT : 0);
 	beat_work();

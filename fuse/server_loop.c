@@ -7,6 +7,10 @@
  * Slots come from a stack: the few that an idle mount uses stay warm, the others cost nothing. When
  * all are taken, receiving waits until one is free; the kernel queues what comes meanwhile.
  *
+ * On few cores one thread receives while nothing can block (open and release of files in force): each request would
+ * wake another thread of those that wait in read(2), often on another core, and what two threads do by turns one does
+ * with half of the switches. As soon as a request may block, all receive again.
+ *
  * Every page of a slot is touched before read(2): were it absent and SIGKILL pending, the kernel
  * would drop the request with EIO.
  */
@@ -14,6 +18,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,14 +32,32 @@
 #define SLOTS_LIMIT 65536u /* an op's id has 16 bits for its slot */
 #define SLOTS_WARM 8	   /* free slots that keep their memory */
 
+#define CALM_REQUESTS 256  /* so many in a row that did not block: few threads are enough */
+#define CORES_PER_THREAD 2 /* of those few */
+
 static _Thread_local struct {
 	struct op *op;
 	bool is_detached;
+	bool is_receiver; /* counted in nreceivers */
 } current;
+
+static struct wd_mutex turn_lock;
+static struct wd_cond turn; /* a receiver left, or all may be one */
+static unsigned nreceivers WD_GUARDED_BY(turn_lock), few_threads;
+static _Atomic unsigned calm; /* requests since the last that might block */
 
 static bool *warm; /* per slot: it may have memory */
 static uint32_t *cooling;
 static size_t page_size;
+
+static unsigned count_few(void)
+{
+	cpu_set_t set;
+	unsigned n = sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : LOOP_THREADS;
+
+	n /= CORES_PER_THREAD;
+	return n < 1 ? 1 : n < LOOP_THREADS ? n : LOOP_THREADS;
+}
 
 int loop_init(struct wd_err *err)
 {
@@ -51,6 +74,9 @@ int loop_init(struct wd_err *err)
 		return wd_err_set(err, ENOMEM, "out of memory for %u slots", n);
 	wd_mutex_init(&server.slot_lock);
 	wd_cond_init(&server.slot_freed);
+	wd_mutex_init(&turn_lock);
+	wd_cond_init(&turn);
+	few_threads = count_few();
 	for (uint32_t i = 0; i < n; i++)
 		server.free_slots[i] = n - 1 - i;
 	server.nfree_slots = n;
@@ -101,6 +127,48 @@ static void slot_prepare(uint32_t slot)
 	memset((void *)(uintptr_t)mem, 0, sizeof(struct abi_in_header));
 	atomic_store(&server.mm.slots[slot].is_interrupted, 0);
 	atomic_store(&server.mm.slots[slot].state, WD_SLOT_BUSY);
+}
+
+/* ---- whose turn it is to receive ---- */
+
+static bool is_calm(void)
+{
+	return atomic_load_explicit(&calm, memory_order_relaxed) >= CALM_REQUESTS;
+}
+
+/* Before each read(2): waits while it is calm and enough others receive. */
+static void receiver_enter(void)
+{
+	if (few_threads == LOOP_THREADS || (current.is_receiver && !is_calm()))
+		return;
+	wd_lock(&turn_lock);
+	nreceivers += !current.is_receiver;
+	while (is_calm() && nreceivers > few_threads) {
+		nreceivers--;
+		wd_cond_wait(&turn, &turn_lock);
+		nreceivers++;
+	}
+	wd_unlock(&turn_lock);
+	current.is_receiver = true;
+}
+
+/* Who waits does so only while it is calm, and then one receives that has not called this. */
+void loop_may_block(void)
+{
+	if (!current.is_receiver)
+		return;
+	current.is_receiver = false;
+	wd_lock(&turn_lock);
+	nreceivers--;
+	if (atomic_exchange_explicit(&calm, 0, memory_order_relaxed) >= CALM_REQUESTS)
+		wd_cond_broadcast(&turn);
+	wd_unlock(&turn_lock);
+}
+
+static void note_calm(void)
+{
+	if (current.is_receiver && !is_calm())
+		atomic_fetch_add_explicit(&calm, 1, memory_order_relaxed);
 }
 
 /* ---- ops ---- */
@@ -171,6 +239,14 @@ static bool is_writing(uint32_t opcode)
 	return opcode < 64 && (set >> opcode & 1);
 }
 
+static void begin_read(void)
+{
+	loop_may_block(); /* on the cache's disk */
+	if (WD_FAULT("server.stuck-read") && atomic_load(&server.mm.header->generation) == 1)
+		for (;;)
+			poll(NULL, 0, -1);
+}
+
 /* Hands the request in slot to its handler. The slot is freed now or when it is answered. */
 static void dispatch(uint32_t slot, size_t len, bool is_repeat)
 {
@@ -206,10 +282,13 @@ static void dispatch(uint32_t slot, size_t len, bool is_repeat)
 	wd_unlock(&server.lock);
 	current.op = op;
 	current.is_detached = false;
+	if (h->opcode == ABI_OP_READ)
+		begin_read();
 	fuse_session_process_buf(server.se, &buf);
 	current.op = NULL;
 	if (!current.is_detached)
 		op_done(op);
+	note_calm();
 }
 
 static void on_read_error(int code)
@@ -236,6 +315,7 @@ void *loop_run(void *unused)
 		ssize_t n;
 
 		beat_wait();
+		receiver_enter();
 		slot = slot_get();
 		slot_prepare(slot);
 		while ((n = read(SERVER_FD_FUSE, wd_mm_request(&server.mm, slot),

@@ -171,6 +171,50 @@ static void requests_outlive_a_server_that_dies_reading(void **state)
 	do_umount();
 }
 
+static void open_again(int fd, unsigned times)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	for (unsigned i = 0; i < times; i++) {
+		int again = open(path, O_RDONLY | O_CLOEXEC);
+
+		assert_true(again >= 0);
+		close(again);
+	}
+}
+
+static void *read_byte(void *arg)
+{
+	unsigned char byte;
+
+	return (void *)(intptr_t)pread(*(int *)arg, &byte, 1, 0);
+}
+
+/* On few cores one thread receives while nothing blocks; the others must take over from one that does. */
+static void a_read_that_is_stuck_holds_up_nobody(void **state)
+{
+	pthread_t reader;
+	void *result;
+	int fd, slow;
+
+	restart_with_faults("server.stuck-read=1");
+	do_mount("{}");
+	set_auto();
+	fd = open_file("complete");
+	slow = open_file("cold");
+	assert_true(fd >= 0 && slow >= 0);
+	open_again(fd, 1000); /* nothing blocks, and no name is looked up */
+	assert_int_equal(pthread_create(&reader, NULL, read_byte, &slow), 0);
+	open_again(fd, 5000);
+	kill(server_pid(), SIGKILL);
+	pthread_join(reader, &result);
+	assert_int_equal((intptr_t)result, 1);
+	close(fd);
+	close(slow);
+	do_umount();
+}
+
 #endif
 
 /* Servers that start and end at once, and a server that is not there. */
@@ -378,6 +422,7 @@ int main(void)
 #ifdef WD_FAULTS
 		PLAIN(handles_outlive_a_server_that_dies_in_open),
 		PLAIN(requests_outlive_a_server_that_dies_reading),
+		PLAIN(a_read_that_is_stuck_holds_up_nobody),
 #endif
 		PLAIN(readers_outlive_many_servers_without_resend),
 		PLAIN(a_mount_that_nobody_can_serve_is_aborted),
