@@ -9,7 +9,8 @@
  *	keeper_clients.c   keeper.sock: what ctl and csi ask
  *	keeper_mount.c     the life of a mount: asked, mounted, served, unmounted
  *	keeper_death.c     what follows a server's death: the next one, or giving up
- *	keeper_agent.c     the connection to the agent: mounts announced, backing ids brokered
+ *	keeper_agent.c     the connection to the agent: mounts announced
+ *	keeper_backing.c   backing ids, for the agent
  *	keeper_renew.c     other credentials for a mount
  *	keeper_holders.c   who else holds the mounts: deposits, offers, leave to end
  *	keeper_adopt.c     mounts of a keeper that is gone, and their servers
@@ -321,8 +322,8 @@ int agent_connect(struct keeper *k, struct wd_err *err);
 void agent_pump(struct keeper *k);
 /* A new server got one end; this is the other. Takes ownership. */
 void agent_replace_server(struct keeper *k, struct mount *m, int end);
-/* Sends k->out. */
-int agent_send(struct keeper *k);
+/* Answers the agent's request id with an error. */
+void agent_send_error(struct keeper *k, uint16_t type, uint64_t id, const struct wd_err *err);
 /* Sends the counters if they changed. */
 void agent_send_stats(struct keeper *k);
 void agent_mount_gone(struct keeper *k, struct mount *m);
@@ -335,6 +336,11 @@ void agent_on_inotify(struct keeper *k, struct source *source);
 
 /* The reason in an error reply of the agent's, for a person. */
 void agent_take_reason(const struct wd_msg *in, struct wd_err *err);
+
+/* ---- keeper_backing.c ---- */
+/* The agent's BACKING_OPEN and BACKING_CLOSE, in k->in. */
+void backing_on_open(struct keeper *k);
+void backing_on_close(struct keeper *k);
 
 /* ---- keeper_renew.c ---- */
 /* Takes up a RENEW request; the answer follows later. */

@@ -6,7 +6,7 @@
  *
  * Whenever a connection begins, the agent is told of every mount with a fresh pair of sockets, a
  * few at a time so that thousands of mounts cannot fill its queue; the server gets the other end.
- * The agent asks for backing ids; what it sends is checked, and it can only reach mounts.
+ * What the agent sends is checked, and it can only reach mounts.
  */
 #include "fuse/keeper.h"
 
@@ -22,7 +22,6 @@
 #include "common/cleanup.h"
 #include "common/lock.h"
 #include "common/log.h"
-#include "fuse/keeper_kernel.h"
 
 #define SOCKET_NAME "agent.sock"
 #define GREETING_NS 10000000000 /* an agent that does not answer hello for so long is dropped */
@@ -272,67 +271,10 @@ static void on_reply(struct keeper *k)
 	}
 }
 
-static void send_error(struct keeper *k, uint16_t type, uint64_t id, const struct wd_err *err)
+void agent_send_error(struct keeper *k, uint16_t type, uint64_t id, const struct wd_err *err)
 {
 	wd_msg_start_reply(&k->out, type, id, -err->code);
 	wd_put_str(&k->out, err->msg);
-	agent_send(k);
-}
-
-/* The mount that a brokering request means, or NULL after an error reply. */
-static struct mount *brokered_mount(
-	struct keeper *k, uint64_t mount, bool is_well_formed, struct wd_err *err)
-{
-	struct mount *m = is_well_formed ? mount_by_id(k, mount) : NULL;
-
-	if (!is_well_formed)
-		wd_err_set(err, EPROTO, "malformed request for a backing id");
-	else if (!m || m->info_fd < 0 || m->state == MOUNT_ENDING)
-		wd_err_set(err, ENOENT, "no mount %llu", (unsigned long long)mount);
-	else
-		return m;
-	return NULL;
-}
-
-static void on_backing_open(struct keeper *k)
-{
-	wd_autoclose int fd = wd_msg_take_fd(&k->in, 0);
-	struct wd_err err = WD_ERR_INIT;
-	struct wd_rd r = wd_rd_start(&k->in);
-	uint64_t mount = wd_rd_u64(&r);
-	struct mount *m = brokered_mount(k, mount, wd_rd_done(&r), &err);
-	int id = -1;
-
-	if (m && m->backings >= KEEPER_BACKINGS_MAX)
-		wd_err_set(&err, ENFILE, "mount %llu has %u backing ids, the most there may be",
-			(unsigned long long)mount, m->backings);
-	else if (m)
-		id = kernel_backing_open(m->fuse_fd, fd, &err);
-	if (id < 0) {
-		send_error(k, WD_MSG_BACKING_OPEN, k->in.id, &err);
-		return;
-	}
-	m->backings++;
-	wd_msg_start_reply(&k->out, WD_MSG_BACKING_OPEN, k->in.id, 0);
-	wd_put_u32(&k->out, (uint32_t)id);
-	agent_send(k);
-}
-
-static void on_backing_close(struct keeper *k)
-{
-	struct wd_err err = WD_ERR_INIT;
-	struct wd_rd r = wd_rd_start(&k->in);
-	uint64_t mount = wd_rd_u64(&r);
-	uint32_t id = wd_rd_u32(&r);
-	struct mount *m = brokered_mount(k, mount, wd_rd_done(&r), &err);
-
-	if (!m || kernel_backing_close(m->fuse_fd, id, &err) < 0) {
-		send_error(k, WD_MSG_BACKING_CLOSE, k->in.id, &err);
-		return;
-	}
-	if (m->backings > 0)
-		m->backings--;
-	wd_msg_start_reply(&k->out, WD_MSG_BACKING_CLOSE, k->in.id, 0);
 	agent_send(k);
 }
 
@@ -344,7 +286,7 @@ static void on_status(struct keeper *k)
 		k->in.len ? wd_err_set(&err, EPROTO, "malformed status request") : status_memfd(k, &err);
 
 	if (fd < 0) {
-		send_error(k, WD_MSG_KEEPER_STATUS, k->in.id, &err);
+		agent_send_error(k, WD_MSG_KEEPER_STATUS, k->in.id, &err);
 		return;
 	}
 	wd_msg_start_reply(&k->out, WD_MSG_KEEPER_STATUS, k->in.id, 0);
@@ -417,9 +359,9 @@ static void on_message(struct keeper *k)
 	} else if (k->in.type & WD_MSG_REPLY) {
 		on_reply(k);
 	} else if (k->in.type == WD_MSG_BACKING_OPEN) {
-		on_backing_open(k);
+		backing_on_open(k);
 	} else if (k->in.type == WD_MSG_BACKING_CLOSE) {
-		on_backing_close(k);
+		backing_on_close(k);
 	} else if (k->in.type == WD_MSG_SERVER_PROGRAM) {
 		program_offered(k);
 	} else if (k->in.type == WD_MSG_KEEPER_STATUS) {
