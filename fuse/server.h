@@ -9,6 +9,8 @@
  *	server_agent.c    requests to the agent, its answers, its restarts
  *	server_inode.c    the shared tables: per-inode rule, pool, handles
  *	server_open.c     open and release
+ *	server_reopen.c   the same after restarts of server and agent
+ *	server_file.c     nodes of which more is known than the tables say
  *	server_read.c     read
  *	server_unopened.c  mounts whose kernel sends no OPEN
  *	server_ops.c      all other operations
@@ -241,16 +243,6 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 /* The agent's answer to a file's OPEN or REOPEN. */
 void open_answered(uint64_t id, struct wd_msg *m);
-/* Settles the tables of a predecessor and asks for the files that are open. */
-void open_recover(void);
-/* Asks for the files that are open: the agent is new. The ops that wait for their bytes then wait
- * for the files. */
-void open_ask_all_locked(void);
-struct file *file_find_locked(uint64_t node);
-/* Finds or makes; NULL without memory. */
-struct file *file_get_locked(uint64_t node);
-/* Frees file if nothing needs it. */
-void file_put_locked(struct file *file);
 
 /* Parks op behind the file of its node, which asks the agent; claimed: the entry that is to be settled, or NULL.
  * False when that is not possible: op->open.err says why, and the entry is given back. */
@@ -275,6 +267,23 @@ void unopened_opened_locked(struct file *file, struct wd_mm_inode *inode);
 void unopened_forget_locked(struct file *file);
 /* Closes what was not read for a while, and what is too much; is_idle: all that nobody waits for. */
 void unopened_sweep(bool is_idle);
+
+/* ---- server_reopen.c ---- */
+/* Settles the tables of a predecessor and asks for the files that are open. */
+void open_recover(void);
+/* Asks for the files that are open: the agent is new. The ops that wait for their bytes then wait
+ * for the files. */
+void open_ask_all_locked(void);
+
+/* ---- server_file.c ---- */
+struct file *file_find_locked(uint64_t node);
+/* Finds or makes; NULL without memory. */
+struct file *file_get_locked(uint64_t node);
+/* Frees file if nothing needs it. */
+void file_put_locked(struct file *file);
+/* Both return the data that is not needed any more, the caller's to unref without the lock. */
+struct data *file_take_data_locked(struct file *file);
+struct data *file_give_data_locked(struct file *file, struct data *data);
 
 /* ---- server_read.c ---- */
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);

@@ -10,7 +10,7 @@
  * the server; for passthrough nothing is kept but the tables' entry. All opens of a node that come
  * while it is asked about wait in file->waiters.
  */
-#include "fuse/server.h"
+#include "fuse/server_open.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,73 +21,9 @@
 #include "common/fault.h"
 #include "common/log.h"
 
-/* ---- files ---- */
-
-static struct file **bucket_of(uint64_t node)
-{
-	return &server.buckets[node & (FILE_BUCKETS - 1)];
-}
-
-struct file *file_find_locked(uint64_t node)
-{
-	struct file *f = *bucket_of(node);
-
-	while (f && f->node != node)
-		f = f->next;
-	return f;
-}
-
-struct file *file_get_locked(uint64_t node)
-{
-	struct file *f = file_find_locked(node);
-
-	if (f)
-		return f;
-	f = calloc(1, sizeof(*f));
-	if (!f)
-		return NULL;
-	f->node = node;
-	f->hinted = UINT64_MAX;
-	link_init(&f->out.link);
-	link_init(&f->waiters);
-	link_init(&f->unopened);
-	f->next = *bucket_of(node);
-	*bucket_of(node) = f;
-	return f;
-}
-
-/* The data that is not needed any more is the caller's to unref, without the lock. */
-static struct data *take_data_locked(struct file *file)
-{
-	struct data *data = file->data;
-
-	if (data)
-		server.nfiles--;
-	file->data = NULL;
-	file->is_ready = false;
-	unopened_forget_locked(file);
-	return data;
-}
-
-void file_put_locked(struct file *file)
-{
-	struct file **at = bucket_of(file->node);
-
-	if (file->is_asking || file->is_ready || !link_is_empty(&file->waiters))
-		return;
-	while (*at != file)
-		at = &(*at)->next;
-	*at = file->next;
-	link_remove(&file->out.link);
-	unopened_forget_locked(file);
-	free(file);
-}
-
 /* ---- answering OPEN ---- */
 
-/* Gives back what the pool has too much of. Not while the agent is away: it would never hear of it, and the
- * ids would stay registered. */
-static void shrink_pool_locked(void)
+void open_shrink_pool_locked(void)
 {
 	uint64_t node;
 
@@ -102,12 +38,12 @@ struct data *open_last_close_locked(struct wd_mm_inode *inode)
 	struct data *data = NULL;
 
 	if (file) {
-		data = take_data_locked(file);
+		data = file_take_data_locked(file);
 		file_put_locked(file);
 	}
 	if (inode_drop(&server.inodes, inode))
 		agent_tell_locked(WD_MSG_RELEASE, node);
-	shrink_pool_locked();
+	open_shrink_pool_locked();
 	return data;
 }
 
@@ -210,7 +146,7 @@ static bool open_locked(struct op *op)
 			open_last_close_locked(inode); /* back to the pool: there is no data */
 		return false;
 	case INODE_ASK:
-		shrink_pool_locked(); /* there must be entries left for what is opened */
+		open_shrink_pool_locked(); /* there must be entries left for what is opened */
 		return open_wait_locked(op, inode);
 	case INODE_OPENING:
 	case INODE_RECLAIM:
@@ -287,16 +223,7 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 /* ---- the agent's answers ---- */
 
-struct grant {
-	enum wd_open_mode mode;
-	uint32_t backing_id;
-	uint64_t size;
-	struct data *data;
-};
-
-/* Reads the answer. A mode that cannot be had becomes cached mode without data: its reads ask the
- * agent for the bytes. */
-static int decode_grant(struct wd_msg *m, struct grant *ret_grant)
+int grant_decode(struct wd_msg *m, struct grant *ret_grant)
 {
 	struct wd_err err = WD_ERR_INIT;
 	struct wd_rd r = wd_rd_start(m);
@@ -328,33 +255,6 @@ static int decode_grant(struct wd_msg *m, struct grant *ret_grant)
 	}
 	*ret_grant = g;
 	return 0;
-}
-
-static struct data *give_data_locked(struct file *file, struct data *data)
-{
-	struct data *old = take_data_locked(file);
-
-	if (data && server.nfiles >= server.files_max) {
-		data_unref(old);
-		old = data; /* descriptors are short: its reads ask the agent for the bytes */
-		data = NULL;
-	}
-	file->data = data;
-	file->is_ready = true;
-	if (data)
-		server.nfiles++;
-	return old;
-}
-
-/* Lets all ops in list go on as if their file had changed. */
-static void finish_all(struct link *list, int status)
-{
-	while (!link_is_empty(list)) {
-		struct op *op = (struct op *)((char *)list->next - offsetof(struct op, wait));
-
-		link_remove(&op->wait);
-		op->finish(op, NULL, status);
-	}
 }
 
 /* An open that the agent refused. */
@@ -395,7 +295,7 @@ static bool settle_locked(
 	} else {
 		inode_settle(inode, g->mode, g->backing_id, g->size);
 		if (g->mode != WD_OPEN_PASSTHROUGH)
-			*ret_garbage = give_data_locked(file, g->data);
+			*ret_garbage = file_give_data_locked(file, g->data);
 	}
 	if (unopened_is())
 		unopened_opened_locked(file, inode);
@@ -415,7 +315,7 @@ static void on_opened(struct file *file, struct wd_msg *m)
 {
 	struct data *garbage = NULL;
 	struct grant g = {0};
-	int status = m->status < 0 ? m->status : decode_grant(m, &g);
+	int status = m->status < 0 ? m->status : grant_decode(m, &g);
 	uint64_t node = file->node;
 	struct link list;
 	bool is_settled;
@@ -450,102 +350,6 @@ static void on_opened(struct file *file, struct wd_msg *m)
 	agent_flush();
 }
 
-static struct file *ask_again(struct wd_mm_inode *inode)
-{
-	uint64_t node = inode_node(inode);
-	uint32_t state = inode_state(inode);
-	bool was_passthrough = state == WD_INO_PASSTHROUGH || state == WD_INO_IDLE;
-	struct file *file = file_get_locked(node);
-
-	if (!file)
-		return NULL;
-	file->is_ready = file->is_ready && was_passthrough;
-	file->reopened = inode;
-	agent_ask_file_locked(
-		file, WD_OPEN_REOPEN | (was_passthrough ? WD_OPEN_WAS_PASSTHROUGH : 0));
-	return file;
-}
-
-/* Tells the agent of some more of the pool. */
-static void ask_next_locked(void)
-{
-	while (server.nreopens < REOPENS_MAX) {
-		struct wd_mm_inode *inode = inode_next_unknown(&server.inodes);
-		struct file *file = inode ? file_find_locked(inode_node(inode)) : NULL;
-
-		if (!inode)
-			break;
-		if (file && file->is_asking && file->is_reopen) {
-			file->reopened = inode; /* it is being told already */
-			continue;
-		}
-		file = ask_again(inode);
-		if (!file) {
-			inode_known(&server.inodes, inode); /* no memory: the agent never learns of it */
-			continue;
-		}
-		server.nreopens += !file->is_lined;
-		file->is_lined = true;
-	}
-}
-
-/* The REOPEN of file was answered. */
-static void reopened_locked(struct file *file)
-{
-	if (file->reopened)
-		inode_known(&server.inodes, file->reopened);
-	file->reopened = NULL;
-	server.nreopens -= file->is_lined;
-	file->is_lined = false;
-	ask_next_locked();
-	shrink_pool_locked();
-}
-
-static bool is_served(const struct wd_mm_inode *inode)
-{
-	uint32_t state = inode ? inode_state(inode) : WD_INO_FREE;
-
-	return (state == WD_INO_CACHED || state == WD_INO_DIRECT) && atomic_load(&inode->opens) > 0;
-}
-
-static void on_reopened(struct file *file, struct wd_msg *m)
-{
-	struct data *garbage = NULL;
-	struct wd_mm_inode *inode;
-	struct grant g = {0};
-	int status = m->status < 0 ? m->status : decode_grant(m, &g);
-	uint64_t node = file->node;
-	struct link list;
-
-	wd_lock(&server.lock);
-	if (file->out.id != 0) { /* another agent was asked meanwhile: its word counts */
-		wd_unlock(&server.lock);
-		data_unref(g.data);
-		return;
-	}
-	agent_take_waiters_locked(file, &list);
-	file->is_asking = false;
-	inode = wd_mm_find(&server.mm, node);
-	if (status == 0 && is_served(inode)) {
-		garbage = give_data_locked(file, g.data);
-		if (unopened_is())
-			unopened_opened_locked(file, inode);
-	} else {
-		garbage = g.data;
-	}
-	if (status == 0 && !inode)
-		agent_tell_locked(WD_MSG_RELEASE, node); /* it was closed before the agent knew of it */
-	reopened_locked(file);
-	file_put_locked(file);
-	wd_unlock(&server.lock);
-	data_unref(garbage);
-	if (status < 0)
-		wd_error("the agent cannot open node %llu again: %s", (unsigned long long)node,
-			m->status < 0 ? "see its log" : "a malformed answer");
-	finish_all(&list, status);
-	agent_flush();
-}
-
 void open_answered(uint64_t id, struct wd_msg *m)
 {
 	struct file *f;
@@ -567,52 +371,7 @@ void open_answered(uint64_t id, struct wd_msg *m)
 	if (!f)
 		return;
 	if (is_reopen)
-		on_reopened(f, m);
+		reopen_answered(f, m);
 	else
 		on_opened(f, m);
-}
-
-/* ---- taking over, and new agents ---- */
-
-static void tell_released(uint64_t node)
-{
-	agent_tell_locked(WD_MSG_RELEASE, node);
-}
-
-/* Without memory a read asks. */
-static void ask_at_once(struct wd_mm_inode *inode)
-{
-	ask_again(inode);
-}
-
-void open_recover(void)
-{
-	wd_lock(&server.lock);
-	inodes_recover(&server.inodes, tell_released, ask_at_once);
-	ask_next_locked();
-	wd_unlock(&server.lock);
-	agent_flush();
-}
-
-/* What the agent before was asked and did not answer. */
-static void ask_unanswered_locked(struct file *f)
-{
-	const struct wd_mm_inode *inode = f->is_reopen ? wd_mm_find(&server.mm, f->node) : NULL;
-	bool was_passthrough = inode && (inode_state(inode) == WD_INO_PASSTHROUGH ||
-						inode_state(inode) == WD_INO_IDLE);
-
-	agent_ask_file_locked(f, (f->is_reopen ? WD_OPEN_REOPEN : 0) |
-					 (was_passthrough ? WD_OPEN_WAS_PASSTHROUGH : 0));
-}
-
-void open_ask_all_locked(void)
-{
-	inodes_ask_all(&server.inodes, ask_at_once);
-	/* those that no open inode stands for: first opens, and a REOPEN of one that is idle or was closed
-	 * meanwhile, behind which a new open may wait */
-	for (uint32_t i = 0; i < FILE_BUCKETS; i++)
-		for (struct file *f = server.buckets[i]; f; f = f->next)
-			if (f->is_asking && link_is_empty(&f->out.link))
-				ask_unanswered_locked(f);
-	ask_next_locked();
 }
