@@ -26,7 +26,8 @@ class CanaryNode(Node):
     def begin(self, name):
         if name != "agent":
             return super().begin(name)
-        settings = [f"http-listen={METRICS}", f"sts-endpoint={self.sts}", "request-deadline=5s"]
+        settings = [f"http-listen={METRICS}", f"sts-endpoint={self.sts}", "request-deadline=5s",
+                    f"access-log={DIR}/access.jsonl"]
         arguments = [a for s in settings for a in ("--set", s)]
         self.daemons[name] = Daemon("agent", "--cache-dir", f"{DIR}/cache", *arguments)
 
@@ -124,6 +125,10 @@ class CanaryTest(unittest.TestCase):
                     yield f"{name}: {file}", f.read()
         with urllib.request.urlopen(f"http://{METRICS}/metrics", timeout=30) as metrics:
             yield "metrics", metrics.read()
+        with urllib.request.urlopen(f"http://{METRICS}/", timeout=30) as page:
+            yield "page", page.read()
+        with open(f"{DIR}/access.jsonl", "rb") as log:
+            yield "access log", log.read()
         for command in (["status"], ["status", "-o", "json"], ["doctor"], ["doctor", "--bundle", f"{DIR}/bundle.tar"]):
             yield " ".join(command), ctl(*command).encode()
         with tarfile.open(f"{DIR}/bundle.tar") as bundle:
