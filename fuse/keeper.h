@@ -129,6 +129,7 @@ struct mount {
 	unsigned young_deaths; /* in a row */
 	/* 0: not set. down_since_ns: no server has served well since */
 	int64_t started_at_ns, restart_at_ns, kill_at_ns, down_since_ns;
+	int64_t stalled_since_ns; /* its readers have had no server since then; 0: they have one */
 	int64_t undo_at_ns; /* the next try to unmount what failed */
 	unsigned undo_tries;
 

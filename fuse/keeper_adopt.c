@@ -148,7 +148,7 @@ int adopt(struct keeper *k, struct wd_deposit *d, struct wd_err *err)
 	/* alive, but not on top there: it lives on in another mount namespace, or under another
 	 * mount */
 	m->state = m->is_mounted ? MOUNT_SERVING : MOUNT_LINGERING;
-	m->down_since_ns = wd_now_ns();
+	m->down_since_ns = m->stalled_since_ns = wd_now_ns(); /* if not longer */
 	mount_enlist(k, m);
 	wd_info("took back the mount of '%s' on '%s'", m->dataset, m->target);
 	mount_restart(k, m);

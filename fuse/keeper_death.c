@@ -127,6 +127,8 @@ void mount_server_dead(struct keeper *k, struct mount *m, bool was_ready, bool w
 		on_disconnected(k, m);
 		return;
 	}
+	if (!m->stalled_since_ns)
+		m->stalled_since_ns = wd_now_ns();
 	/* one that was ready and then ended from outside, or lived for a while, served well */
 	if (!m->down_since_ns || (was_ready && (was_killed || !is_young)))
 		m->down_since_ns = wd_now_ns();

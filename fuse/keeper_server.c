@@ -172,8 +172,10 @@ void server_go(struct keeper *k, struct mount *m)
 	watch_start(k, m);
 	if (m->restarts > 0) {
 		keeper_count(k, WD_KEEPER_takeovers);
-		keeper_add_time(k, WD_KEEPER_takeover_stall_us, wd_now_ns() - m->down_since_ns);
+		if (m->stalled_since_ns)
+			keeper_add_time(k, WD_KEEPER_takeover_stall_us, wd_now_ns() - m->stalled_since_ns);
 	}
+	m->stalled_since_ns = 0;
 }
 
 void server_send_agent_sock(struct keeper *k, struct mount *m, int end)
