@@ -4,7 +4,7 @@
  *
  *	name       count               owns                       woken by            stops
  *	main (hub) 1                   sockets, mounts' events    epoll               SIGTERM, idle
- *	signals    1                   SIGTERM, SIGINT            sigwait             pthread_cancel
+ *	signals    1                   SIGTERM, SIGINT, SIGHUP    sigwait             pthread_cancel
  *	workers    metadata-workers    questions to origins       queue condition     jobs_stop
  *	control    up to 8            status, checks             queue condition     jobs_stop
  *	ahead      up to 4            files before they are opened  queue condition  ahead_stop
@@ -40,6 +40,7 @@
 #include "agent/http.h"
 #include "agent/mount.h"
 #include "agent/pins.h"
+#include "agent/reload.h"
 #include "agent/renew.h"
 #include "agent/server_program.h"
 #include "agent/standby.h"
@@ -171,6 +172,14 @@ void agent_stop_if_idle(struct agent *a)
 		hub_stop(a->hub);
 }
 
+static void reload_for_signal(struct agent *a)
+{
+	struct wd_err err = WD_ERR_INIT;
+
+	if (reload(a, NULL, NULL, &err) < 0)
+		wd_error("SIGHUP: the settings stay as they are: %s", err.msg);
+}
+
 static void *wait_for_signal(void *arg)
 {
 	struct agent *a = arg;
@@ -180,12 +189,17 @@ static void *wait_for_signal(void *arg)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	while (sigwait(&set, &sig) == 0) {
 		int old;
 
-		wd_info("ending: signal %d", sig);
 		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old); /* not under a lock */
-		holder_leave(a->holder);
+		if (sig == SIGHUP) {
+			reload_for_signal(a);
+		} else {
+			wd_info("ending: signal %d", sig);
+			holder_leave(a->holder);
+		}
 		pthread_setcancelstate(old, NULL);
 	}
 	return NULL;
@@ -257,7 +271,7 @@ static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 			s->eviction_policy);
 	if (rc < 0)
 		return rc;
-	store.pin_tag = pins_tag(a->pins);
+	store.pin_tags[STORE_PIN_SETTING] = pins_tag(a->pins, STORE_PIN_SETTING);
 	origins_set_policy(a->policy);
 	rc = traces_new(a, &a->traces, err);
 	if (rc < 0)
@@ -268,6 +282,9 @@ static int agent_open(struct agent *a, bool is_standby, struct wd_err *err)
 	rc = origins_start((unsigned)s->transfer_threads, (unsigned)s->max_transfers, err);
 	if (rc == 0)
 		rc = open_meta(a, is_standby, err);
+	if (rc == 0)
+		rc = pins_open(a->pins, s->cache_dir, err); /* the agent before has no more to write */
+	store.pin_tags[STORE_PIN_ASKED] = pins_tag(a->pins, STORE_PIN_ASKED);
 	if (rc == 0)
 		rc = store_open(&store, a->meta, &a->store, err);
 	if (rc < 0)
@@ -347,7 +364,11 @@ int agent_run(const struct agent_options *options, struct wd_err *err)
 	pthread_t signals;
 	int rc;
 
+	a.reread = options->reread;
+	a.reread_arg = options->reread_arg;
 	wd_mutex_init(&a.lock);
+	wd_cond_init(&a.reload_done);
+	reload_begin(&a);
 	rc = agent_open(&a, options->is_standby, err);
 	if (rc == 0) {
 		rc = -pthread_create(&signals, NULL, wait_for_signal, &a);
@@ -363,6 +384,7 @@ int agent_run(const struct agent_options *options, struct wd_err *err)
 		pthread_join(signals, NULL);
 	}
 	agent_close(&a);
+	wd_cond_done(&a.reload_done);
 	wd_mutex_done(&a.lock);
 	return rc;
 }

@@ -32,6 +32,8 @@ struct warms;
 struct control;
 struct traces;
 
+#define AGENT_RELOADED 3
+
 struct agent {
 	const struct settings *settings;
 	struct origin_policy *policy;
@@ -57,7 +59,12 @@ struct agent {
 	bool exits_when_idle;
 	int run_lock; /* held for as long as this agent has the run directory */
 	bool is_closing; /* the hub has ended; main thread */
+	int (*reread)(void *arg, struct settings *ret_settings, struct wd_err *err); /* as in agent_options */
+	void *reread_arg;
+	int64_t reloaded[AGENT_RELOADED]; /* reload.c's: what is in force of what may change */
 	struct wd_mutex lock;
+	struct wd_cond reload_done;
+	bool is_reloading WD_GUARDED_BY(lock);
 	struct mount *mounts WD_GUARDED_BY(lock);
 	bool had_mount WD_GUARDED_BY(lock);
 };
@@ -66,13 +73,18 @@ struct agent_options {
 	const struct settings *settings;
 	int ready_fd; /* one byte is written when the agent listens; -1: none */
 	bool exits_when_idle; /* when the last mount is gone */
+	/* Reads the settings once more, as the caller did; from any thread. NULL: they cannot be. What it returns is freed
+	 * with wd_config_free(), also after an error. */
+	int (*reread)(void *arg, struct settings *ret_settings, struct wd_err *err);
+	void *reread_arg;
 	bool is_standby; /* waits for the agent that has the directories to end; see standby.h */
 };
 
 /* Ends an agent that ends when idle, if it is: had a mount, and has and holds none. Any thread. */
 void agent_stop_if_idle(struct agent *a);
 
-/* Runs until SIGTERM or SIGINT (which the caller has blocked in every thread). 0 or -errno. */
+/* Runs until SIGTERM or SIGINT; SIGHUP reads the settings again. The caller has blocked them in every thread. 0 or
+ * -errno. */
 int agent_run(const struct agent_options *options, struct wd_err *err);
 
 #endif

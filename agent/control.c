@@ -5,7 +5,7 @@
  *
  * Calls that wait for news have threads apart (a->waiters): neither status nor lookups ever queue behind them.
  */
-#include "agent/control.h"
+#include "agent/control_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,27 +13,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "agent/control_internal.h"
 #include "agent/status.h"
 #include "agent/trace_api.h"
-#include "agent/warm.h"
 #include "common/cleanup.h"
 #include "common/control.h"
-#include "common/control.pb-c.h"
-#include "common/log.h"
-#include "common/rpc.h"
 #include "common/utf8.h"
 
 #define WORKERS 8
 #define STREAMS 8
 #define STOP_MS 500
-#define WAIT_MAX_MS 10000
-#define PACE_MS 100 /* news of one task come no faster to one caller */
-#define BEAT_MS 1000 /* and no slower, in a stream */
-#define FAILURES_BYTES 8192 /* about, in one answer */
 #define INLINE_MAX 32768 /* bytes of an answer in a message */
-#define TASKS_MAX WARM_KEPT_MAX
-#define MS 1000000LL
 
 struct control {
 	struct agent *agent;
@@ -41,38 +30,17 @@ struct control {
 	struct rpc_server *server;
 };
 
-static struct agent *agent_of(const struct rpc_call *call)
+struct agent *control_agent(const struct rpc_call *call)
 {
 	return ((const struct control *)call->arg)->agent;
 }
 
-static struct mount *only_mount(const struct rpc_call *call)
+struct mount *control_mount(const struct rpc_call *call)
 {
 	return ((const struct control *)call->arg)->mount;
 }
 
-struct agent *control_agent(const struct rpc_call *call)
-{
-	return agent_of(call);
-}
-
-struct mount *control_mount(const struct rpc_call *call)
-{
-	return only_mount(call);
-}
-
-/* ---- status ---- */
-
-static enum rpc_code get_status(struct rpc_call *call, const void *request, void *response)
-{
-	Warpdrive__V1__GetStatusResponse *out = response;
-	wd_autofree char *text = status_text(agent_of(call), only_mount(call));
-
-	out->json = text ? arena_printf(call->arena, "%s", text) : NULL;
-	return out->json ? RPC_OK : rpc_fail(call, RPC_RESOURCE_EXHAUSTED, "status: out of memory");
-}
-
-/* ---- warm ---- */
+/* ---- what the methods share ---- */
 
 static struct mount *find_target(struct agent *a, const char *target)
 {
@@ -87,230 +55,65 @@ static struct mount *find_target(struct agent *a, const char *target)
 	return mnt;
 }
 
-static enum rpc_code start(struct rpc_call *call, const Warpdrive__V1__WarmRequest *in, uint64_t *ret_id)
+enum rpc_code control_target(struct rpc_call *call, const char *target, struct mount **ret_mount)
 {
-	struct warm_options o = {.paths = in->paths,
-		.npaths = in->n_paths,
-		.includes = in->includes,
-		.nincludes = in->n_includes,
-		.excludes = in->excludes,
-		.nexcludes = in->n_excludes,
-		.max_file_size = in->max_file_size,
-		.bandwidth = in->bandwidth,
-		.workers = in->workers,
-		.is_verifying = in->verify,
-		.has_token = in->token.len == WARM_TOKEN};
-	struct mount *only = only_mount(call), *mnt;
-	struct wd_err err = WD_ERR_INIT;
-	int rc;
+	struct mount *only = control_mount(call);
 
-	if (in->token.len > 0 && !o.has_token)
-		return rpc_fail(call, RPC_INVALID_ARGUMENT, "token: has %zu bytes, not %d", in->token.len, WARM_TOKEN);
-	if (o.has_token)
-		memcpy(o.token, in->token.data, WARM_TOKEN);
-	if (only && in->target[0])
+	if (only && target[0])
 		return rpc_fail(call, RPC_INVALID_ARGUMENT, "target: leave it out; the file's own mount is meant");
-	mnt = only ? mount_ref(only) : find_target(agent_of(call), in->target);
-	if (!mnt)
-		return rpc_fail(call, RPC_NOT_FOUND, "nothing of WarpDrive is mounted on '%s'", in->target);
-	rc = warm_start(agent_of(call)->warms, mnt, &o, ret_id, &err);
-	mount_unref(mnt);
-	return rc < 0 ? rpc_fail(call, rc == -EAGAIN ? RPC_RESOURCE_EXHAUSTED : rpc_code_of(-rc), "%s", err.msg) : RPC_OK;
+	*ret_mount = only ? mount_ref(only) : find_target(control_agent(call), target);
+	return *ret_mount ? RPC_OK : rpc_fail(call, RPC_NOT_FOUND, "nothing of WarpDrive is mounted on '%s'", target);
 }
 
-static enum rpc_code start_warm(struct rpc_call *call, const void *request, void *response)
+char *control_text(struct rpc_call *call, const char *text)
 {
-	Warpdrive__V1__StartWarmResponse *out = response;
+	char *copy = arena_printf(call->arena, "%s", text);
 
-	return start(call, request, &out->id);
+	if (copy)
+		wd_utf8_clean(copy);
+	return copy;
 }
 
-/* Those from this number on, as many as fit. */
-static bool fill_failures(struct rpc_call *call, struct warm *w, uint64_t from, Warpdrive__V1__WarmProgress *out)
+enum rpc_code control_no_memory(struct rpc_call *call)
 {
-	size_t bytes = 0, n = 0, max = 64;
-	const char *path, *text;
-	int code;
-
-	out->failures = arena_alloc(call->arena, max * sizeof(*out->failures));
-	while (out->failures && n < max && bytes < FAILURES_BYTES && warm_failure(w, from + n, &path, &code, &text)) {
-		Warpdrive__V1__WarmFailure *f = arena_alloc(call->arena, sizeof(*f));
-
-		if (!f)
-			return false;
-		warpdrive__v1__warm_failure__init(f);
-		/* names are the origin's: whatever is no text is not sent as such */
-		f->path = arena_printf(call->arena, "%s", path);
-		if (!f->path)
-			return false;
-		wd_utf8_clean(f->path);
-		f->code = code;
-		f->text = (char *)(uintptr_t)text;
-		bytes += strlen(path) + strlen(text) + 16;
-		out->failures[n++] = f;
-	}
-	out->n_failures = n;
-	return out->failures != NULL;
+	return rpc_fail(call, RPC_RESOURCE_EXHAUSTED, "the agent is out of memory");
 }
 
-static bool fill_progress(struct rpc_call *call, struct warm *w, uint64_t failures_from,
-	Warpdrive__V1__WarmProgress *out)
+/* ---- status ---- */
+
+static enum rpc_code get_status(struct rpc_call *call, const void *request, void *response)
 {
-	struct warm_progress p;
+	Warpdrive__V1__GetStatusResponse *out = response;
+	wd_autofree char *text = status_text(control_agent(call), control_mount(call));
 
-	warm_look(w, &p);
-	warpdrive__v1__warm_progress__init(out);
-	out->id = p.id;
-	out->version = p.version;
-	out->state = (Warpdrive__V1__WarmState)p.state;
-	out->is_listed = p.is_listed;
-	out->files = p.files;
-	out->files_done = p.files_done;
-	out->files_failed = p.files_failed;
-	out->files_skipped = p.files_skipped;
-	out->bytes = p.bytes;
-	out->bytes_present = p.bytes_present;
-	out->bytes_fetched = p.bytes_fetched;
-	out->elapsed_ms = p.elapsed_ms;
-	out->target = arena_printf(call->arena, "%s", warm_target(w));
-	return out->target && fill_failures(call, w, failures_from, out);
-}
-
-static enum rpc_code out_of_memory(struct rpc_call *call)
-{
-	return rpc_fail(call, RPC_RESOURCE_EXHAUSTED, "warm: the agent is out of memory");
-}
-
-static enum rpc_code no_task(struct rpc_call *call, uint64_t id)
-{
-	return rpc_fail(call, RPC_NOT_FOUND, "there is no warm task %llu", (unsigned long long)id);
-}
-
-/* Waits for news, and then for a moment longer, for more to have come; not once the task is over. */
-static void wait_for_news(struct warm *w, uint64_t version, int64_t wait_ms)
-{
-	int64_t begun = wd_now_ns();
-	struct warm_progress p;
-
-	warm_wait(w, version, begun + (wait_ms < WAIT_MAX_MS ? wait_ms : WAIT_MAX_MS) * MS);
-	while (wait_ms >= PACE_MS && wd_now_ns() < begun + PACE_MS * MS) {
-		warm_peek(w, &p);
-		if (p.state != WARM_RUNNING)
-			break;
-		warm_wait(w, p.version, begun + PACE_MS * MS);
-	}
-}
-
-static enum rpc_code get_warm(struct rpc_call *call, const void *request, void *response)
-{
-	const Warpdrive__V1__GetWarmRequest *in = request;
-	struct warm *w = warm_find(agent_of(call)->warms, only_mount(call), in->id);
-	bool is_good;
-
-	if (!w)
-		return no_task(call, in->id);
-	if (in->wait_ms)
-		wait_for_news(w, in->version, in->wait_ms);
-	is_good = fill_progress(call, w, in->failures_seen, response);
-	warm_unref(w);
-	return is_good ? RPC_OK : out_of_memory(call);
-}
-
-static enum rpc_code cancel_warm(struct rpc_call *call, const void *request, void *response)
-{
-	const Warpdrive__V1__CancelWarmRequest *in = request;
-	struct warm *w = warm_find(agent_of(call)->warms, only_mount(call), in->id);
-
-	if (!w)
-		return no_task(call, in->id);
-	warm_cancel(w);
-	warm_unref(w);
-	return RPC_OK;
-}
-
-static enum rpc_code list_warm(struct rpc_call *call, const void *request, void *response)
-{
-	Warpdrive__V1__ListWarmResponse *out = response;
-	struct agent *a = agent_of(call);
-	uint64_t ids[TASKS_MAX];
-	size_t n = warm_list(a->warms, only_mount(call), ids, TASKS_MAX);
-
-	out->tasks = arena_alloc(call->arena, (n + 1) * sizeof(*out->tasks));
-	for (size_t i = 0; out->tasks && i < n; i++) {
-		struct warm *w = warm_find(a->warms, only_mount(call), ids[i]);
-		Warpdrive__V1__WarmProgress *p = w ? arena_alloc(call->arena, sizeof(*p)) : NULL;
-
-		if (p && fill_progress(call, w, UINT64_MAX, p))
-			out->tasks[out->n_tasks++] = p;
-		warm_unref(w);
-	}
-	return out->tasks ? RPC_OK : out_of_memory(call);
-}
-
-/* A message, with memory of its own: a stream may be long. */
-static int send_progress(struct rpc_call *call, struct warm *w, uint64_t *failures_seen, struct warm_progress *ret_p)
-{
-	struct arena arena, *own = call->arena;
-	Warpdrive__V1__WarmProgress out;
-	int rc = -ENOMEM;
-
-	arena_init(&arena);
-	call->arena = &arena;
-	if (fill_progress(call, w, *failures_seen, &out)) {
-		*failures_seen += out.n_failures;
-		ret_p->version = out.version;
-		ret_p->state = (enum warm_state)out.state;
-		ret_p->failures = out.n_failures;
-		rc = rpc_send(call, &out.base);
-	}
-	call->arena = own;
-	arena_done(&arena);
-	return rc;
-}
-
-static enum rpc_code warm(struct rpc_call *call, const void *request, void *response)
-{
-	struct warm_progress p = {0};
-	uint64_t id, failures_seen = 0;
-	enum rpc_code code = start(call, request, &id);
-	struct warm *w = code == RPC_OK ? warm_find(agent_of(call)->warms, NULL, id) : NULL;
-	int rc = 0;
-
-	if (!w)
-		return code == RPC_OK ? no_task(call, id) : code;
-	do {
-		if (p.version)
-			wait_for_news(w, p.version, BEAT_MS);
-		rc = send_progress(call, w, &failures_seen, &p);
-	} while (rc == 0 && (p.state == WARM_RUNNING || p.failures > 0));
-	if (rc < 0)
-		warm_cancel(w);
-	warm_unref(w);
-	return rc == 0 ? RPC_OK : rc == -ENOMEM ? out_of_memory(call) : rpc_fail(call, RPC_CANCELLED, "the caller has gone");
+	out->json = text ? arena_printf(call->arena, "%s", text) : NULL;
+	return out->json ? RPC_OK : rpc_fail(call, RPC_RESOURCE_EXHAUSTED, "status: out of memory");
 }
 
 #define P "/warpdrive.v1.Agent/"
+#define T(name) &warpdrive__v1__##name##__descriptor
 static const struct rpc_method methods[] = {
-	{P "GetStatus", &warpdrive__v1__get_status_request__descriptor,
-		&warpdrive__v1__get_status_response__descriptor, get_status, RPC_POLL},
-	{P "StartWarm", &warpdrive__v1__warm_request__descriptor, &warpdrive__v1__start_warm_response__descriptor,
-		start_warm, RPC_UNARY},
-	{P "GetWarm", &warpdrive__v1__get_warm_request__descriptor, &warpdrive__v1__warm_progress__descriptor, get_warm,
-		RPC_POLL},
-	{P "CancelWarm", &warpdrive__v1__cancel_warm_request__descriptor,
-		&warpdrive__v1__cancel_warm_response__descriptor, cancel_warm, RPC_UNARY},
-	{P "ListWarm", &warpdrive__v1__list_warm_request__descriptor, &warpdrive__v1__list_warm_response__descriptor,
-		list_warm, RPC_POLL},
-	{P "Warm", &warpdrive__v1__warm_request__descriptor, &warpdrive__v1__warm_progress__descriptor, warm,
-		RPC_STREAM},
-	{P "StartTrace", &warpdrive__v1__trace_request__descriptor, &warpdrive__v1__start_trace_response__descriptor,
-		trace_api_start, RPC_UNARY},
-	{P "ReadTrace", &warpdrive__v1__read_trace_request__descriptor, &warpdrive__v1__trace_events__descriptor,
-		trace_api_read, RPC_POLL},
-	{P "StopTrace", &warpdrive__v1__stop_trace_request__descriptor, &warpdrive__v1__stop_trace_response__descriptor,
-		trace_api_stop, RPC_UNARY},
-	{P "Trace", &warpdrive__v1__trace_request__descriptor, &warpdrive__v1__trace_events__descriptor,
-		trace_api_stream, RPC_STREAM},
+	{P "GetStatus", T(get_status_request), T(get_status_response), get_status, RPC_POLL},
+	{P "StartWarm", T(warm_request), T(start_warm_response), control_start_warm, RPC_UNARY},
+	{P "GetWarm", T(get_warm_request), T(warm_progress), control_get_warm, RPC_POLL},
+	{P "CancelWarm", T(cancel_warm_request), T(cancel_warm_response), control_cancel_warm, RPC_UNARY},
+	{P "ListWarm", T(list_warm_request), T(list_warm_response), control_list_warm, RPC_POLL},
+	{P "Warm", T(warm_request), T(warm_progress), control_warm, RPC_STREAM},
+	{P "ListFiles", T(list_files_request), T(list_files_response), control_list_files, RPC_POLL},
+	{P "Evict", T(evict_request), T(evict_response), control_evict, RPC_UNARY},
+	{P "Pin", T(pin_request), T(pin_response), control_pin, RPC_UNARY},
+	{P "Unpin", T(pin_request), T(pin_response), control_unpin, RPC_UNARY},
+	{P "ListPins", T(list_pins_request), T(list_pins_response), control_list_pins, RPC_POLL},
+	{P "GetStats", T(get_stats_request), T(node_stats), control_get_stats, RPC_POLL},
+	{P "Stats", T(stats_request), T(node_stats), control_stats, RPC_STREAM},
+	{P "ListMounts", T(list_mounts_request), T(list_mounts_response), control_list_mounts, RPC_POLL},
+	{P "ListDatasets", T(list_datasets_request), T(list_datasets_response), control_list_datasets, RPC_POLL},
+	{P "SetCache", T(set_cache_request), T(cache_state), control_set_cache, RPC_POLL},
+	{P "Reload", T(reload_request), T(reload_response), control_reload, RPC_UNARY},
+	{P "StartTrace", T(trace_request), T(start_trace_response), trace_api_start, RPC_UNARY},
+	{P "ReadTrace", T(read_trace_request), T(trace_events), trace_api_read, RPC_POLL},
+	{P "StopTrace", T(stop_trace_request), T(stop_trace_response), trace_api_stop, RPC_UNARY},
+	{P "Trace", T(trace_request), T(trace_events), trace_api_stream, RPC_STREAM},
 };
 #define NMETHODS (sizeof(methods) / sizeof(methods[0]))
 
@@ -431,6 +234,37 @@ static void run(void *arg)
 	ask_free(ask);
 }
 
+#define NOT_HERE "not through a volume: ask on the node, as root"
+/* What is special about some methods. */
+static const struct special {
+	const char *name;
+	bool is_long;	      /* it waits for news, or has much to go through: not beside status */
+	const char *of_node; /* why it is not for who calls through a mount; NULL: it is */
+} specials[] = {
+	{"GetWarm", true, NULL},
+	{"ReadTrace", true, NULL},
+	{"ListFiles", true, NULL},
+	{"Evict", true, NOT_HERE},
+	{"Pin", true, NOT_HERE},
+	{"Unpin", true, NOT_HERE},
+	{"ListPins", false, NOT_HERE},
+	{"GetStats", false, NOT_HERE},
+	{"ListMounts", false, NOT_HERE},
+	{"ListDatasets", true, NOT_HERE},
+	{"SetCache", false, NOT_HERE},
+	{"Reload", false, NOT_HERE},
+};
+
+static const struct special *special_of(const char *name)
+{
+	static const struct special none = {0};
+
+	for (size_t i = 0; i < sizeof(specials) / sizeof(specials[0]); i++)
+		if (strcmp(specials[i].name, name) == 0)
+			return &specials[i];
+	return &none;
+}
+
 static const struct rpc_method *find_method(const char *name)
 {
 	for (size_t i = 0; i < NMETHODS; i++)
@@ -444,6 +278,7 @@ bool control_on_message(struct agent *a, struct mount *mnt, struct conn *c, stru
 	struct wd_rd r = wd_rd_start(m);
 	char name[WD_CONTROL_METHOD_MAX];
 	const struct rpc_method *method;
+	const struct special *special;
 	const void *bytes;
 	struct ask *ask;
 	size_t len;
@@ -456,6 +291,11 @@ bool control_on_message(struct agent *a, struct mount *mnt, struct conn *c, stru
 	method = find_method(name);
 	if (!method) {
 		conn_reply_error(c, WD_MSG_CONTROL, m->id, -ENOSYS, "this agent has no such method");
+		return true;
+	}
+	special = special_of(name);
+	if (mnt && special->of_node) {
+		conn_reply_error(c, WD_MSG_CONTROL, m->id, -EPERM, special->of_node);
 		return true;
 	}
 	ask = calloc(1, sizeof(*ask) + len);
@@ -471,6 +311,6 @@ bool control_on_message(struct agent *a, struct mount *mnt, struct conn *c, stru
 	ask->id = m->id;
 	ask->len = len;
 	memcpy(ask->bytes, len ? bytes : "", len);
-	jobs_run(method->handler == get_warm || method->handler == trace_api_read ? a->waiters : a->control, run, ask);
+	jobs_run(special->is_long ? a->waiters : a->control, run, ask);
 	return true;
 }

@@ -345,6 +345,34 @@ static unsigned plan_demand_locked(struct fetch *f, struct fetch_wait *w, uint64
 	return n;
 }
 
+/* For who asks how a mount is read: where several read one file, the mount that was first. */
+static void count_pattern(struct fetch *f, enum flow_pattern pattern)
+{
+	struct flow *flow = atomic_load_explicit(&f->flow, memory_order_acquire);
+
+	if (flow)
+		atomic_fetch_add_explicit(&flow->patterns[pattern], 1, memory_order_relaxed);
+}
+
+static void count_touch(struct fetch *f, const struct stream_touch *touch)
+{
+	static const struct {
+		enum metric metric;
+		enum flow_pattern pattern;
+	} found[] = {[STREAM_SEQUENTIAL] = {METRIC_STREAMS_SEQUENTIAL, FLOW_SEQUENTIAL},
+		[STREAM_STRIDED] = {METRIC_STREAMS_STRIDED, FLOW_STRIDED},
+		[STREAM_TAIL_READ] = {METRIC_STREAMS_TAIL, FLOW_TAIL}};
+
+	if (touch->found != STREAM_NEW) {
+		metric_inc(found[touch->found].metric);
+		count_pattern(f, found[touch->found].pattern);
+	}
+	if (touch->is_random) {
+		metric_inc(METRIC_STREAMS_RANDOM);
+		count_pattern(f, FLOW_RANDOM);
+	}
+}
+
 /* A reader is there. True when something is wanted ahead of it; *ret_left: blocks that are not any more. */
 static bool touch_locked(struct fetch *f, const struct stream_read *r, uint64_t window, struct run *ret_left)
 	WD_REQUIRES(f->lock)
@@ -352,12 +380,7 @@ static bool touch_locked(struct fetch *f, const struct stream_read *r, uint64_t 
 	struct stream_touch touch = streams_touch(&f->streams, r, f->size, window);
 
 	metric_add(METRIC_PREFETCH_USED, pass_locked(f, touch.from, touch.to));
-	if (touch.found != STREAM_NEW)
-		metric_inc(touch.found == STREAM_STRIDED     ? METRIC_STREAMS_STRIDED
-			   : touch.found == STREAM_TAIL_READ ? METRIC_STREAMS_TAIL
-							     : METRIC_STREAMS_SEQUENTIAL);
-	if (touch.is_random)
-		metric_inc(METRIC_STREAMS_RANDOM);
+	count_touch(f, &touch);
 	*ret_left = (struct run){0};
 	if (touch.left_to > touch.left_from) {
 		ret_left->first = (uint32_t)(touch.left_from / WD_BLOCK_SIZE);

@@ -17,10 +17,14 @@
 
 struct origin_get;
 
+enum flow_pattern { FLOW_SEQUENTIAL, FLOW_STRIDED, FLOW_TAIL, FLOW_RANDOM, FLOW_PATTERNS };
+
 /* One that is zeroed is good, and without a limit of its own. */
 struct flow {
 	_Atomic int refs;
 	uint64_t rate; /* bytes per second; 0: no limit */
+	/* counted by who reads (agent/fetch.h), for who asks */
+	_Atomic uint64_t waits, wait_us, patterns[FLOW_PATTERNS];
 	/* the queue's, guarded by its lock: a flow goes through one queue */
 	struct bucket bucket;
 	unsigned running;

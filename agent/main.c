@@ -148,6 +148,11 @@ static int read_settings(const struct command_line *l, struct settings *s, struc
 	return read_over(l, profile, s, err);
 }
 
+static int read_again(void *arg, struct settings *ret_settings, struct wd_err *err)
+{
+	return read_settings(arg, ret_settings, err);
+}
+
 static void prepare_process(void)
 {
 	struct rlimit files;
@@ -158,6 +163,7 @@ static void prepare_process(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
@@ -195,6 +201,8 @@ static int run(int argc, char **argv, struct command_line *l, struct settings *s
 	options.exits_when_idle = l->exits_when_idle;
 	options.is_standby = l->is_standby;
 	options.ready_fd = l->ready_fd;
+	options.reread = read_again;
+	options.reread_arg = l;
 	if (l->is_check) {
 		struct origin_policy *policy;
 		enum prefetch prefetch;

@@ -352,10 +352,12 @@ static void count_hit(struct open_file *of)
 
 static void note_use(struct open_file *of)
 {
+	enum store_pin pin = pins_match(of->mount->agent->pins, of->mount->display, of->info.key);
+
 	count_hit(of);
 	object_used(of->object);
-	if (pins_match(of->mount->agent->pins, of->mount->display, of->info.key))
-		(void)object_pin(of->object, true); /* else there are too many: counted */
+	if (pin != STORE_UNPINNED)
+		(void)object_pin(of->object, pin); /* else there are too many: counted */
 }
 
 /* The version is bound: find its object. */

@@ -267,9 +267,12 @@ static void tell_read(const struct request *q, int status, bool is_uncached)
 static void ensure_done(struct fetch_wait *w, int status, int fd, const struct wd_err *err)
 {
 	struct request *q = (struct request *)((char *)w - offsetof(struct request, wait));
+	int64_t took_ns = wd_now_ns() - q->began_ns;
 	struct wd_msg *m;
 
-	wd_histogram_add(&metric_read_wait, wd_now_ns() - q->began_ns);
+	wd_histogram_add(&metric_read_wait, took_ns);
+	atomic_fetch_add_explicit(&q->mount->flow->waits, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&q->mount->flow->wait_us, (uint64_t)took_ns / 1000, memory_order_relaxed);
 	tell_read(q, status, fd >= 0);
 	if (status < 0) {
 		/* the fetch has logged it, once for all who waited */

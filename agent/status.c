@@ -33,9 +33,9 @@ static json_t *cache_json(struct agent *a)
 
 	store_get_stats(a->store, &s);
 	meta_get_stats(a->meta, &m);
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:s, s:I, s:s}", "dir", a->settings->cache_dir, "limit_bytes",
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:b, s:s, s:I, s:s}", "dir", a->settings->cache_dir, "limit_bytes",
 		(json_int_t)s.limit_bytes, "used_bytes", (json_int_t)s.used_bytes, "free_bytes",
-		(json_int_t)s.free_bytes, "objects", (json_int_t)s.objects, "is_broken", s.is_broken,
+		(json_int_t)s.free_bytes, "objects", (json_int_t)s.objects, "is_broken", s.is_broken, "is_draining", s.is_draining,
 		"metadata", m.is_memory_only ? "memory only" : m.is_failing ? "failing" : "ok", "corrupt_blocks",
 		(json_int_t)s.corrupt_blocks, "eviction_policy", evict_policy_name(s.ruler));
 }

@@ -17,7 +17,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -243,6 +242,8 @@ static void drop_locked(struct store *s, struct object *o) WD_REQUIRES(s->lock)
 	if (o->is_touched && !meta_is_busy(s->meta))
 		record_write_locked(s, o);
 	store_untouch_locked(s, o);
+	if (!o->is_recorded)
+		pin_set_locked(s, o, STORE_UNPINNED); /* nothing of it was kept */
 	HASH_DEL(s->table, o);
 }
 
@@ -374,16 +375,12 @@ int store_io_error(struct store *s, int code, const char *what)
 
 static int start(struct store *s, struct wd_err *err)
 {
-	struct statvfs fs;
 	int rc = file_open_dir(s, err);
 
 	if (rc < 0)
 		return rc;
-	if (fstatvfs(s->dir_fd, &fs) < 0)
-		return wd_err_sys(
-			err, errno, "ask for the size of the file system of '%s'", s->dir);
-	s->limit = s->config.limit_bytes ? s->config.limit_bytes
-					 : (uint64_t)fs.f_blocks * fs.f_frsize / 10 * 9;
+	s->configured = size_of_setting(s, s->config.limit_bytes);
+	s->limit = s->configured;
 	rc = victim_init(s);
 	if (rc == 0)
 		rc = store_load_totals(s, err);
@@ -432,6 +429,7 @@ int store_open(const struct store_config *config, struct meta *meta, struct stor
 	s->meta = meta;
 	s->dir_fd = -1;
 	s->queue_tail = &s->queue;
+	atomic_init(&s->asked_tag, config->pin_tags[STORE_PIN_ASKED]);
 	s->hopeless_gen = UINT64_MAX;
 	wd_mutex_init(&s->lock);
 	wd_cond_init(&s->changed);

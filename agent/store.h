@@ -33,6 +33,9 @@
 struct store;
 struct object;
 
+/* Who keeps an object from being evicted. */
+enum store_pin { STORE_UNPINNED, STORE_PIN_SETTING, STORE_PIN_ASKED, STORE_PINS };
+
 struct store_config {
 	const char *dir;
 	uint64_t limit_bytes;	   /* size of the cache; 0: 90% of the file system */
@@ -47,7 +50,8 @@ struct store_config {
 	 * pools without a word to anybody. May be NULL. */
 	void (*note_uses)(void *arg);
 	void *note_uses_arg;
-	uint16_t pin_tag; /* of what is pinned now: objects that were pinned under another are not; 0: none is */
+	/* Of what is pinned now, by either kind: objects that were pinned under another tag are not; 0: none is. */
+	uint16_t pin_tags[STORE_PINS];
 	/* Called on the checker thread, no lock held: a block of an object that was present is bad, and
 	 * absent from now on; somebody who has it open may want it fetched. May be NULL. */
 	void (*damaged)(void *arg, const struct object_id *id, uint64_t offset, uint64_t len);
@@ -63,6 +67,8 @@ struct store_evictions {
 
 struct store_stats {
 	uint64_t used_bytes, admitted_bytes, limit_bytes, free_bytes; /* free of the file system */
+	uint64_t configured_bytes; /* what limit_bytes is unless store_set_limit() was called */
+	bool is_draining;
 	uint64_t objects, evicted_objects, evicted_bytes, io_errors;
 	uint64_t refused_admissions, refused_bytes;
 	struct store_evictions evictions[EVICT_FIXED][EVICT_FROMS]; /* for room: by rule, and from where */
@@ -82,6 +88,14 @@ int store_open(const struct store_config *config, struct meta *meta, struct stor
 void store_close(struct store *s);
 void store_get_stats(struct store *s, struct store_stats *ret_stats);
 
+/* Another limit, until the next start: the evictor sees to what is above it. */
+void store_set_limit(struct store *s, uint64_t bytes);
+/* Other settings: of config.limit_bytes (0 as there), which also is the limit then, and config.free_floor_bytes. */
+void store_set_configured(struct store *s, uint64_t bytes);
+void store_set_floor(struct store *s, uint64_t bytes);
+/* Nothing is admitted while it drains (-ENOSPC), and there is no room for anything ahead. */
+void store_set_draining(struct store *s, bool is_draining);
+
 /* hash of origin URL, key, and version: every string that tells bytes apart */
 void object_id_make(const void *text, size_t len, struct object_id *ret_id);
 void object_id_format(const struct object_id *id, char out[33]);
@@ -98,9 +112,17 @@ void object_unref(struct object *o);
 
 /* Somebody begins to read it: after store_get, and before it is fetched. What decides about evictions. */
 void object_used(struct object *o);
-/* A pinned object is not evicted for room, also after a restart, for as long as store_config.pin_tag stays. -ENOSPC:
+/* A pinned object is not evicted for room, also after a restart, for as long as the tag of that kind stays. -ENOSPC:
  * pinned objects would take more than half of the cache. */
-int object_pin(struct object *o, bool is_pinned);
+int object_pin(struct object *o, enum store_pin pin);
+/* The same for one that may not be in memory, and without a use of it. */
+int store_pin(struct store *s, const struct object_id *id, uint64_t size, enum store_pin pin);
+/* When an object was used last (Unix time), which may not be in memory; 0: it is not known. */
+uint64_t store_last_used(struct store *s, const struct object_id *id);
+/* How an object is pinned that may not be in memory. */
+enum store_pin store_pin_of(struct store *s, const struct object_id *id);
+/* Another tag for what was asked to be pinned: from now on nothing is that was pinned under the one before. */
+void store_set_pin_tag(struct store *s, uint16_t tag);
 
 /* References that are pools' (idle backing ids): they may be reclaimed for an eviction. */
 void object_pool(struct object *o);   /* one of the references becomes a pool's */

@@ -119,7 +119,7 @@ static int decide_locked(struct store *s, struct object *o, uint64_t bytes, stru
 {
 	uint64_t need = bytes + map_part(o);
 
-	if (s->is_stopping || need > s->limit || s->nqueue >= QUEUE_MAX)
+	if (s->is_stopping || s->is_draining || need > s->limit || s->nqueue >= QUEUE_MAX)
 		return -ENOSPC;
 	if (s->is_broken) {
 		if (wd_now_ns() < s->probe_ns)
@@ -183,7 +183,7 @@ uint64_t store_room(struct store *s)
 	taken = s->used + s->admitted + s->limit / 64;
 	usable = usable_locked(s);
 	kept = s->config.free_floor_bytes + s->promised;
-	if (!s->is_broken && taken < usable && s->free_sample > kept)
+	if (!s->is_broken && !s->is_draining && taken < usable && s->free_sample > kept)
 		room = usable - taken < s->free_sample - kept ? usable - taken : s->free_sample - kept;
 	wd_unlock(&s->lock);
 	return room;

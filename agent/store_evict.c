@@ -70,7 +70,7 @@ static int look_up(struct store *s, struct object *o, const struct last_use *use
 	o->is_recorded = rc == 0;
 	o->charged = rc == 0 ? rec.charged : 0;
 	o->size = rc == 0 ? rec.size : 0;
-	o->is_pinned = rc == 0 && record_is_pinned(s, &rec);
+	o->pin = rc == 0 ? record_pin(s, &rec) : STORE_UNPINNED;
 	if (rc == 0)
 		o->recorded_use = rec.use;
 	else if (use)
@@ -87,7 +87,7 @@ static void give_back(struct store *s, struct object *o, bool is_gone, bool is_n
 		s->used -= o->charged;
 		s->nobjects -= o->is_recorded;
 		s->sample_ns = 0;
-		pin_set_locked(s, o, false);
+		pin_set_locked(s, o, STORE_UNPINNED);
 		victim_gone_locked(s, o, why);
 	}
 	if (is_gone || is_new) {
@@ -115,7 +115,7 @@ int evict_object(struct store *s, const struct object_id *id, const struct last_
 	if (rc < 0)
 		return rc;
 	rc = is_new ? look_up(s, o, use) : 0;
-	if (rc == 0 && why != EVICT_ASKED && o->is_pinned)
+	if (rc == 0 && why != EVICT_ASKED && o->pin)
 		rc = -EBUSY;
 	if (rc == -ENOENT)
 		(void)file_unlink(s, id); /* left behind by a kill, perhaps */

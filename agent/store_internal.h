@@ -17,7 +17,9 @@
  *	store_live.c    the live map that servers see
  *	store_admit.c   space: accounts, admission
  *	store_evict.c   the evictor thread: making room, folding, the broken disk
- *	store_victim.c  which object makes room: what the policy is told, and what it says; pins
+ *	store_victim.c  which object makes room: what the policy is told, and what it says
+ *	store_pin.c     which objects never do
+ *	store_size.c    how large it may be, changed while it runs
  *	store_sweep.c   on the same thread: files that no record knows of
  *
  * An object is in the table while it is referenced, and for a while after (the idle list, bounded).
@@ -71,7 +73,7 @@ struct object {
 	bool has_map;	       /* a .map file exists and is charged */
 	bool is_doubtful;      /* a bad block could not be taken out of the map */
 	bool is_used;	       /* somebody read it since it was loaded (object_used) */
-	bool is_pinned;	       /* never evicted for room; counted in store.pinned */
+	enum store_pin pin;    /* never evicted for room; counted in store.pinned */
 	uint64_t charged;      /* of store.used */
 	uint64_t admitted;     /* of store.admitted, for blocks */
 	uint64_t map_admitted; /* the same, for the map */
@@ -170,7 +172,8 @@ struct store {
 	struct meta *meta;
 	int dir_fd; /* of objects/ */
 	dev_t dev;  /* its file system */
-	uint64_t limit;
+	_Atomic uint64_t limit, configured; /* changed under lock */
+	_Atomic bool is_draining;
 	_Atomic bool has_no_tmpfile; /* the file system lacks O_TMPFILE */
 	_Atomic uint64_t ndirs;	     /* objects/ab directories */
 	_Atomic uint64_t tmp_seq;
@@ -209,7 +212,9 @@ struct store {
 	struct evict *policy WD_GUARDED_BY(lock);
 	uint64_t capacity WD_GUARDED_BY(lock); /* as the policy knows it */
 	struct store_evictions evictions[EVICT_FIXED][EVICT_FROMS] WD_GUARDED_BY(lock);
-	uint64_t pinned WD_GUARDED_BY(lock), refused_pins WD_GUARDED_BY(lock); /* sizes of pinned objects */
+	uint64_t pinned[STORE_PINS] WD_GUARDED_BY(lock), refused_pins WD_GUARDED_BY(lock);
+		/* sizes of objects, by how they are pinned; [STORE_UNPINNED] means nothing */
+	_Atomic uint16_t asked_tag; /* of STORE_PIN_ASKED */
 
 	/* the evictor thread's own */
 	struct lru_walk walk;
@@ -390,8 +395,18 @@ bool victim_evict(struct store *s);
 void victim_restart(struct store *s);
 bool victim_is_at_start(const struct store *s);
 void victim_seed_step(struct store *s);
-bool record_is_pinned(const struct store *s, const struct record *rec);
-void pin_set_locked(struct store *s, struct object *o, bool is_pinned) WD_REQUIRES(s->lock);
+
+/* ---- store_size.c ---- */
+/* What the setting stands for; where the file system does not say its size, nothing: no room. */
+uint64_t size_of_setting(const struct store *s, uint64_t bytes);
+
+/* ---- store_pin.c ---- */
+enum store_pin record_pin(const struct store *s, const struct record *rec);
+/* What goes into the record's flags. */
+uint32_t pin_flags(const struct store *s, enum store_pin pin);
+void pin_set_locked(struct store *s, struct object *o, enum store_pin pin) WD_REQUIRES(s->lock);
+/* One that is counted has gone without being in memory. */
+void pin_gone_locked(struct store *s, const struct record *rec) WD_REQUIRES(s->lock);
 
 /* ---- store_sweep.c ---- */
 /* Before the evictor starts: the sweep runs after a kill or with a new metadata environment. */

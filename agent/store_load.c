@@ -92,7 +92,7 @@ static void load_nothing(struct object *o, const struct record *rec)
 	wd_lock(&s->lock);
 	s->used -= rec->charged;
 	s->nobjects--;
-	s->pinned -= record_is_pinned(s, rec) ? rec->size : 0;
+	pin_gone_locked(s, rec);
 	evict_removed(s->policy, &o->id, rec->size, false);
 	wd_unlock(&s->lock);
 }
@@ -109,7 +109,7 @@ static void load_done(struct object *o, const struct record *rec, uint64_t charg
 	o->has_map = (flags & RECORD_HAS_MAP) != 0;
 	o->is_marked = (flags & RECORD_IN_USE) != 0;
 	o->era = rec ? rec->era : UINT64_MAX;
-	o->is_pinned = rec && record_is_pinned(s, rec); /* counted at start */
+	o->pin = rec ? record_pin(s, rec) : STORE_UNPINNED; /* counted at start */
 	if (rec)
 		o->use = o->recorded_use = rec->use;
 	else
@@ -187,7 +187,7 @@ int object_load(struct object *o)
 
 struct totals {
 	const struct store *store;
-	uint64_t used, nobjects, pinned, last_seq;
+	uint64_t used, nobjects, pinned[STORE_PINS], last_seq;
 	struct unsettled {
 		struct object_id id;
 		uint64_t size;
@@ -204,7 +204,7 @@ static bool add_record(void *arg, const void *key, size_t key_len, const void *v
 		return true;
 	t->used += rec.charged;
 	t->nobjects++;
-	t->pinned += record_is_pinned(t->store, &rec) ? rec.size : 0;
+	t->pinned[record_pin(t->store, &rec)] += rec.size;
 	if (rec.use.seq > t->last_seq)
 		t->last_seq = rec.use.seq;
 	if ((rec.flags & RECORD_IN_USE) && t->nunsettled < SETTLE_MAX) {
@@ -230,7 +230,7 @@ int store_load_totals(struct store *s, struct wd_err *err)
 	wd_lock(&s->lock);
 	s->used = t->used;
 	s->nobjects = t->nobjects;
-	s->pinned = t->pinned;
+	memcpy(s->pinned, t->pinned, sizeof(s->pinned));
 	s->use_seq = t->last_seq;
 	wd_unlock(&s->lock);
 	/* loading one corrects its charge, letting it go records that */

@@ -99,8 +99,7 @@ void record_write_locked(struct store *s, struct object *o)
 		memcpy(d.hashes, o->hashes, o->nblocks * sizeof(d.hashes[0]));
 	}
 	d.flags = (is_complete ? RECORD_COMPLETE : 0u) | (o->has_map ? RECORD_HAS_MAP : 0u) |
-		  (!is_complete && o->refs > 0 ? RECORD_IN_USE : 0u) |
-		  (o->is_pinned ? (uint32_t)s->config.pin_tag << RECORD_PIN_SHIFT : 0u);
+		  (!is_complete && o->refs > 0 ? RECORD_IN_USE : 0u) | pin_flags(s, o->pin);
 	len = offsetof(struct disk_record, hashes) + d.nhashes * sizeof(d.hashes[0]);
 	ops[nops++] = (struct meta_op){META_OBJECTS, &o->id, sizeof(o->id), &d, len};
 	lru_key(&o->use, &o->id, new_key);

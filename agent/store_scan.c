@@ -21,6 +21,8 @@ void store_get_stats(struct store *s, struct store_stats *ret_stats)
 	*ret_stats = (struct store_stats){.used_bytes = s->used,
 		.admitted_bytes = s->admitted,
 		.limit_bytes = s->limit,
+		.configured_bytes = s->configured,
+		.is_draining = s->is_draining,
 		.free_bytes = free_bytes,
 		.objects = s->nobjects,
 		.evicted_objects = s->evicted_objects,
@@ -29,7 +31,7 @@ void store_get_stats(struct store *s, struct store_stats *ret_stats)
 		.refused_bytes = s->refused_bytes,
 		.policy = s->config.policy,
 		.ruler = evict_ruler(s->policy),
-		.pinned_bytes = s->pinned,
+		.pinned_bytes = s->pinned[STORE_PIN_SETTING] + s->pinned[STORE_PIN_ASKED],
 		.refused_pins = s->refused_pins,
 		.io_errors = s->io_errors,
 		.checked_blocks = atomic_load(&s->checked_blocks),
@@ -39,6 +41,20 @@ void store_get_stats(struct store *s, struct store_stats *ret_stats)
 	memcpy(ret_stats->evictions, s->evictions, sizeof(s->evictions));
 	evict_get_shadow_stats(s->policy, &ret_stats->shadows);
 	wd_unlock(&s->lock);
+}
+
+uint64_t store_last_used(struct store *s, const struct object_id *id)
+{
+	uint64_t seconds = 0;
+	struct record rec;
+	struct object *o;
+
+	wd_lock(&s->lock);
+	o = store_find_locked(s, id);
+	if (o && o->is_recorded)
+		seconds = o->use.seconds;
+	wd_unlock(&s->lock);
+	return !o && record_read(s->meta, id, &rec) == 0 ? rec.use.seconds : seconds;
 }
 
 /* Bytes present of the blocks from first on. */

@@ -187,7 +187,7 @@ static bool evict_oldest(struct store *s, uint64_t before, evict_why why)
 
 static bool may_go_locked(const struct store *s, const struct object *o) WD_REQUIRES(s->lock)
 {
-	return o->is_recorded && !o->is_busy && !o->is_pinned && o->refs == o->pool_refs &&
+	return o->is_recorded && !o->is_busy && !o->pin && o->refs == o->pool_refs &&
 	       !evict_is_queued(s->policy, &o->id);
 }
 
@@ -315,41 +315,4 @@ void victim_seed_step(struct store *s)
 		evict_seed(s->policy, &id, rec.size);
 		wd_unlock(&s->lock);
 	}
-}
-
-/* ---- pins ---- */
-
-bool record_is_pinned(const struct store *s, const struct record *rec)
-{
-	return s->config.pin_tag != 0 && rec->flags >> RECORD_PIN_SHIFT == s->config.pin_tag;
-}
-
-void pin_set_locked(struct store *s, struct object *o, bool is_pinned)
-{
-	if (is_pinned != o->is_pinned)
-		s->pinned += is_pinned ? o->size : -o->size;
-	o->is_pinned = is_pinned;
-}
-
-int object_pin(struct object *o, bool is_pinned)
-{
-	struct store *s = o->store;
-	int rc = 0;
-
-	wd_lock(&s->lock);
-	if (o->is_pinned == is_pinned) {
-		wd_unlock(&s->lock);
-		return 0;
-	}
-	if (is_pinned && (s->config.pin_tag == 0 || s->pinned + o->size > s->limit / PIN_SHARE)) {
-		s->refused_pins++;
-		rc = -ENOSPC;
-	} else {
-		pin_set_locked(s, o, is_pinned);
-		if (o->is_recorded)
-			record_write_locked(s, o);
-	}
-	wd_unlock(&s->lock);
-	meta_throttle(s->meta);
-	return rc;
 }

@@ -104,6 +104,7 @@ void tree_object_id(const struct dataset *ds, const struct node *node, struct ob
 struct dataset_totals {
 	uint64_t files, bytes, cached_bytes;
 	bool is_listed; /* the root has been listed */
+	uint64_t last_used_s; /* of its files in the cache, Unix time; tree_sum() alone */
 };
 void tree_totals(struct dataset *ds, struct store *store, struct dataset_totals *ret_totals);
 
@@ -121,5 +122,18 @@ struct tree_cursor {
 };
 typedef void (*tree_file_cb)(void *arg, uint64_t dataset, const struct node *node);
 int tree_walk(struct tree *t, struct tree_cursor *cursor, tree_file_cb cb, void *arg);
+
+/* ---- tree_known.c ---- */
+/* Visits every file that is known below dir, until cb returns false (-ECANCELED). The origin is asked for nothing.
+ * ret_is_whole (may be NULL): all directories on the way have been listed. cb may call the tree. */
+typedef bool (*tree_known_cb)(void *arg, const struct node *node);
+int tree_known(struct dataset *ds, uint64_t dir, tree_known_cb cb, void *arg, bool *ret_is_whole);
+/* The totals of what is known below dir; is_listed: all of that has been. with_uses: last_used_s, too. */
+int tree_sum(struct dataset *ds, uint64_t dir, struct store *store, bool with_uses, struct dataset_totals *ret_totals);
+/* The totals of each dataset that is open, or of which something is in the cache. -ECANCELED: cb returned false. */
+typedef bool (*tree_dataset_cb)(void *arg, const char *url, const struct dataset_totals *totals);
+int tree_datasets(struct tree *t, struct store *store, tree_dataset_cb cb, void *arg);
+/* What is at path ("a/b", "": the root), as tree_lookup() knows each name. Blocks. */
+int tree_find(struct dataset *ds, const char *path, int64_t ttl_ms, struct node *ret_node, struct wd_err *err);
 
 #endif

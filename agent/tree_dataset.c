@@ -120,6 +120,8 @@ int tree_dataset(struct tree *t, struct origin *origin, const char *place, const
 	wd_unlock(&t->lock);
 	if (known)
 		dataset_free(ds);
+	else
+		tree_note_place(ds);
 	*ret_ds = known ? known : ds;
 	return 0;
 }

@@ -71,6 +71,9 @@ void tree_upsert(struct dataset *ds, uint64_t dir, const char *name, const char 
 	bool is_dir, const struct version *version, uint64_t list_id, int64_t now_ms,
 	struct child *ret_child);
 
+/* tree_datasets.c: writes down of which place this is. */
+void tree_note_place(struct dataset *ds);
+
 /* One listing of dir, shared by all who want it now. Blocks. -E2BIG as below; remembered for a while. */
 int tree_refresh_listing(struct dataset *ds, uint64_t dir, unsigned max_pages, struct wd_err *err);
 

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "agent/pins.h"
 #include "agent/proof.h"
 #include "agent/warm_internal.h"
 
@@ -184,6 +185,7 @@ static void file_object(struct warm_file *f)
 	struct wd_err err = WD_ERR_INIT;
 	struct object *object;
 	struct object_id id;
+	enum store_pin pin = pins_match(a->pins, f->warm->mount->display, f->node.key);
 	int rc;
 
 	tree_object_id(f->warm->mount->dataset, &f->node, &id);
@@ -192,6 +194,8 @@ static void file_object(struct warm_file *f)
 		file_end(f, rc);
 		return;
 	}
+	if (pin != STORE_UNPINNED)
+		(void)object_pin(object, pin); /* else there are too many: counted */
 	wd_lock(&f->warm->lock);
 	f->object = object;
 	f->present_before = object_present_bytes(object);

@@ -135,7 +135,7 @@ static int check_answer(const char *method, const struct wd_control_frame *f, st
 	if (f->len > sizeof(f->data) || f->status > 0 || f->status < -4095)
 		return wd_err_set(err, EPROTO, "call %s through the volume: the answer makes no sense", method);
 	if (f->status == -ENOSYS)
-		return wd_err_set(err, EOPNOTSUPP, "call %s: the node's agent is of a release that does not know it", method);
+		return wd_err_set(err, EOPNOTSUPP, "the node's agent is of a release too old for this: upgrade it");
 	if (f->status < 0)
 		return wd_err_set(err, -f->status, "%.*s", (int)f->len, (const char *)f->data);
 	return 0;

@@ -53,6 +53,8 @@ int ctl_run_path(const char *run_dir, const char *name, char out[108], struct wd
  * looked at. out has room for PATH_MAX bytes. */
 int ctl_absolute(const char *dir, char *out, struct wd_err *err);
 
+/* Makes err, of connecting to the "agent" or "keeper" of run_dir, the sentence that all subcommands say. */
+int ctl_explain(const char *daemon, const char *run_dir, struct wd_err *err);
 /* Connects to the daemon that is asked `type`. The keeper's socket is root's: who may not open it asks the agent beside
  * it, which passes KEEPER_STATUS on. The socket or -errno. */
 int ctl_connect(const char *socket_path, unsigned type, struct wd_err *err);

@@ -58,7 +58,7 @@ enum ctl_exit ctl_usage(const struct ctl_command *self, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	ctl_error("%s: %s: see `warpdrive-ctl %s --help`", self->name, text, self->name);
+	ctl_error("%s: %s (see --help)", self->name, text);
 	return CTL_USAGE;
 }
 
@@ -118,6 +118,24 @@ int ctl_read_answer(int fd, char **ret_text, size_t *ret_len, struct wd_err *err
 	*ret_text = wd_steal_ptr(text);
 	*ret_len = size;
 	return 0;
+}
+
+int ctl_explain(const char *daemon, const char *run_dir, struct wd_err *err)
+{
+	switch (err->code) {
+	case ENOENT:
+	case ENOTDIR:
+	case ECONNREFUSED:
+		return wd_err_set(err, err->code, "no %s in '%s' (see --run-dir)", daemon, run_dir);
+	case EACCES:
+	case EPERM:
+		return wd_err_set(err, err->code, "the %s's socket is not for this user: run it as root", daemon);
+	case EPROTO:
+	case EPROTONOSUPPORT:
+		return wd_err_set(err, err->code, "the %s is of another release: use programs of one", daemon);
+	default:
+		return -err->code;
+	}
 }
 
 int ctl_connect(const char *socket_path, unsigned type, struct wd_err *err)

@@ -145,15 +145,14 @@ static int await_reply(int fd, struct wd_msg *m, uint64_t id, int64_t deadline_m
 	}
 }
 
-static int refusal(const struct wd_msg *m, const char *method, struct wd_err *err)
+static int refusal(const struct wd_msg *m, struct wd_err *err)
 {
 	struct wd_rd r = wd_rd_start(m);
 	size_t len;
 	const char *reason = wd_rd_bytes(&r, &len);
 
 	if (m->status == -ENOSYS)
-		return wd_err_set(err, EOPNOTSUPP, "the agent is of an earlier release, which does not know %s: "
-						   "upgrade it", method);
+		return wd_err_set(err, EOPNOTSUPP, "the agent is of a release too old for this: upgrade it");
 	if (wd_rd_done(&r) && len > 0)
 		return wd_err_set(err, -m->status, "%.*s", (int)len, reason);
 	return wd_err_set(err, -m->status, "refused: %s", strerror(-m->status));
@@ -185,7 +184,7 @@ static int call_agent(struct ctl_control *c, const char *method, const ProtobufC
 	fd = wd_msg_take_fd(m, 0);
 	wd_msg_close_fds(m);
 	if (m->status < 0)
-		return refusal(m, method, err);
+		return refusal(m, err);
 	if (fd >= 0) {
 		r = ctl_read_answer(fd, &text, &len, err);
 		return r < 0 ? r : unpack(type, len, text, method, ret_reply, err);

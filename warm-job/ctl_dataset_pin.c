@@ -220,9 +220,9 @@ enum ctl_exit ctl_dataset_pin(const struct ctl_command *self, int argc, char **a
 			output = optarg;
 			break;
 		case ':':
-			return ctl_usage(self, "'%s' needs a value", argv[optind - 1]);
+			return ctl_usage(self, "'%.20s' needs a value", argv[optind - 1]);
 		default:
-			return ctl_usage(self, "unknown option '%s'", argv[optind - 1]);
+			return ctl_usage(self, "unknown option '%.20s'", argv[optind - 1]);
 		}
 	}
 	if (argc - optind != 2)

@@ -89,9 +89,9 @@ enum ctl_exit ctl_doctor(const struct ctl_command *self, int argc, char **argv)
 					optarg, TIMEOUT_MAX_MS / 1000);
 			break;
 		case ':':
-			return ctl_usage(self, "'%s' needs a value", argv[optind - 1]);
+			return ctl_usage(self, "'%.20s' needs a value", argv[optind - 1]);
 		default:
-			return ctl_usage(self, "unknown option '%s'", argv[optind - 1]);
+			return ctl_usage(self, "unknown option '%.20s'", argv[optind - 1]);
 		}
 	}
 	if (optind != argc)

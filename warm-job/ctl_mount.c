@@ -337,9 +337,9 @@ static enum ctl_exit parse(
 				return ctl_usage(self, "too many options for the agent");
 			break;
 		case ':':
-			return ctl_usage(self, "'%s' needs a value", argv[optind - 1]);
+			return ctl_usage(self, "'%.20s' needs a value", argv[optind - 1]);
 		default:
-			return ctl_usage(self, "unknown option '%s'", argv[optind - 1]);
+			return ctl_usage(self, "unknown option '%.20s'", argv[optind - 1]);
 		}
 	}
 	if (argc - optind != 2)

@@ -123,13 +123,38 @@ bool ctl_options_flag(const json_t *options, const char *key)
 	return value && !strcmp(value, "true");
 }
 
+#define TEXT_COLUMN 21
+#define COLUMNS 80
+
+/* Goes on at `column`, and breaks between words. */
+static void print_help(const char *text, size_t column, FILE *out)
+{
+	const char *before = "";
+
+	while (*text) {
+		size_t len = strcspn(text, " ");
+
+		if (column + strlen(before) + len > COLUMNS) {
+			fprintf(out, "\n%*s", TEXT_COLUMN, "");
+			column = TEXT_COLUMN;
+			before = "";
+		}
+		column += (size_t)fprintf(out, "%s%.*s", before, (int)len, text);
+		before = " ";
+		text += len + strspn(text + len, " ");
+	}
+	fputc('\n', out);
+}
+
 void ctl_options_print(FILE *out)
 {
 	for (size_t i = 0; i < NROWS; i++) {
 		char left[64];
+		int n;
 
 		snprintf(left, sizeof(left), "%s%s%s", rows[i].key, rows[i].value ? "=" : "",
 			rows[i].value ? rows[i].value : "");
-		fprintf(out, "  %-18s %s\n", left, rows[i].help);
+		n = fprintf(out, "  %-18s ", left);
+		print_help(rows[i].help, n > 0 ? (size_t)n : 0, out);
 	}
 }

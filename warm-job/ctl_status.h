@@ -4,6 +4,7 @@
 /* What `status` makes of the daemons' answers; pure functions of JSON, so that they can be tested.
  */
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 /*
@@ -13,7 +14,9 @@
  * Returns a new reference.
  */
 json_t *ctl_status_merge(const json_t *agent, const json_t *keeper);
-/* The tables a person reads. */
-void ctl_status_print(const json_t *merged, FILE *out);
+/* The tables a person reads; wide: with more columns, and names in full. */
+void ctl_status_print(const json_t *merged, bool is_wide, FILE *out);
+/* As YAML, with texts in double quotes. */
+void ctl_print_yaml(const json_t *root, FILE *out);
 
 #endif

@@ -539,9 +539,9 @@ enum ctl_exit ctl_supervise(const struct ctl_command *self, int argc, char **arg
 			ready_fd = atoi(optarg);
 			break;
 		case ':':
-			return ctl_usage(self, "'%s' needs a value", argv[optind - 1]);
+			return ctl_usage(self, "'%.20s' needs a value", argv[optind - 1]);
 		default:
-			return ctl_usage(self, "unknown option '%s'", argv[optind - 1]);
+			return ctl_usage(self, "unknown option '%.20s'", argv[optind - 1]);
 		}
 	}
 	if (optind != argc)

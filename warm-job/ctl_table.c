@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define COLUMNS_MAX 12
+#define NARROWEST 12 /* a cell is not made narrower */
 
 struct ctl_table {
 	size_t columns, used, cap;
@@ -68,6 +69,61 @@ static size_t width(const char *text)
 	return n;
 }
 
+static void measure(const struct ctl_table *t, size_t widths[COLUMNS_MAX])
+{
+	for (size_t i = 0; i < t->used; i++) {
+		size_t w = width(t->cells[i]);
+
+		if (w > widths[i % t->columns])
+			widths[i % t->columns] = w;
+	}
+}
+
+/* Where the nth character begins. */
+static char *character(char *text, size_t n)
+{
+	for (; *text; text++)
+		if (((unsigned char)*text & 0xc0) != 0x80 && n-- == 0)
+			break;
+	return text;
+}
+
+/* "s3://training/im...et/train"; the end says more than the beginning. */
+static void shorten(char *text, size_t to)
+{
+	size_t have = width(text), head = (to - 3) / 3, tail = to - 3 - head;
+	char *from, *end;
+
+	if (have <= to)
+		return;
+	from = character(text, head);
+	end = character(text, have - tail);
+	memmove(from + 3, end, strlen(end) + 1);
+	memcpy(from, "...", 3);
+}
+
+void ctl_table_fit(struct ctl_table *t, size_t columns)
+{
+	size_t widths[COLUMNS_MAX] = {0}, sum, widest;
+
+	if (!t)
+		return;
+	measure(t, widths);
+	for (;;) {
+		sum = 2 * (t->columns - 1);
+		widest = 0;
+		for (size_t i = 0; i < t->columns; i++) {
+			sum += widths[i];
+			widest = widths[i] > widths[widest] ? i : widest;
+		}
+		if (sum <= columns || widths[widest] <= NARROWEST)
+			break;
+		widths[widest]--;
+	}
+	for (size_t i = t->columns; i < t->used; i++)
+		shorten(t->cells[i], widths[i % t->columns]);
+}
+
 void ctl_table_print(const struct ctl_table *t, const char *if_empty, FILE *out)
 {
 	size_t widths[COLUMNS_MAX] = {0};
@@ -76,12 +132,7 @@ void ctl_table_print(const struct ctl_table *t, const char *if_empty, FILE *out)
 		fprintf(out, "%s\n", if_empty);
 		return;
 	}
-	for (size_t i = 0; i < t->used; i++) {
-		size_t w = width(t->cells[i]);
-
-		if (w > widths[i % t->columns])
-			widths[i % t->columns] = w;
-	}
+	measure(t, widths);
 	for (size_t i = 0; i < t->used; i++) {
 		size_t column = i % t->columns;
 
@@ -101,4 +152,20 @@ void ctl_table_free(struct ctl_table *t)
 		free(t->cells[i]);
 	free(t->cells);
 	free(t);
+}
+
+void ctl_percent(uint64_t part, uint64_t whole, char *out, size_t cap)
+{
+	if (whole == 0)
+		snprintf(out, cap, "-");
+	else if (part >= whole)
+		snprintf(out, cap, "100%%");
+	else
+		snprintf(out, cap, "%.1f%%", (double)(part * 1000 / whole) / 10.0);
+}
+
+void ctl_print_json(const json_t *root, FILE *out)
+{
+	json_dumpf(root, out, JSON_INDENT(2));
+	fputc('\n', out);
 }

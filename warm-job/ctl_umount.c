@@ -71,13 +71,9 @@ static enum ctl_exit umount_all(const char *run_dir, int n, char **dirs, uint32_
 
 	if (sock == 0)
 		sock = wd_client_connect(path, WD_ROLE_CTL, &err);
-	if (sock == -ENOENT || sock == -ECONNREFUSED)
-		wd_err_set(&err, ENOENT,
-			"no keeper runs in '%s', so nothing is mounted by it: --run-dir names "
-			"another",
-			run_dir);
 	if (sock < 0) {
-		ctl_error("umount '%s': %s", dirs[0], err.msg);
+		ctl_explain("keeper", run_dir, &err);
+		ctl_error("umount: %s", err.msg);
 		return CTL_FAILED;
 	}
 	struct wd_msg *m = calloc(1, sizeof(*m));
@@ -114,9 +110,9 @@ enum ctl_exit ctl_umount(const struct ctl_command *self, int argc, char **argv)
 			run_dir = optarg;
 			break;
 		case ':':
-			return ctl_usage(self, "'%s' needs a value", argv[optind - 1]);
+			return ctl_usage(self, "'%.20s' needs a value", argv[optind - 1]);
 		default:
-			return ctl_usage(self, "unknown option '%s'", argv[optind - 1]);
+			return ctl_usage(self, "unknown option '%.20s'", argv[optind - 1]);
 		}
 	}
 	if (optind == argc)

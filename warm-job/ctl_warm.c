@@ -12,6 +12,7 @@
 #include "common/control.pb-c.h"
 #include "common/lock.h"
 #include "warm-job/ctl.h"
+#include "warm-job/ctl_pin.h"
 #include "warm-job/ctl_table.h"
 #include "warm-job/ctl_warm_args.h"
 #include "warm-job/ctl_warm_places.h"
@@ -45,18 +46,37 @@ static int find_places(struct warm_places *places, const struct warm_args *a, st
 	return r;
 }
 
-static enum ctl_exit warm(struct warm_places *places, const struct warm_args *a)
+/* Before anything is fetched: then nothing of it is evicted for the rest. */
+static bool pin(const struct ctl_command *self, const struct warm_places *places)
+{
+	struct ctl_pinned sum = {0};
+
+	for (size_t i = 0; i < places->ntargets; i++)
+		if (!ctl_pin_target(self, &places->targets[i], false, &sum))
+			return false;
+	if (sum.refused > 0)
+		ctl_warn("%llu files are not pinned: half of the cache is", (unsigned long long)sum.refused);
+	return true;
+}
+
+static enum ctl_exit warm(const struct ctl_command *self, struct warm_places *places, const struct warm_args *a)
 {
 	struct wd_err err = WD_ERR_INIT;
 	struct warm_run *run = NULL;
 	struct warm_show show;
 	enum ctl_exit code = CTL_FAILED;
 
-	if (find_places(places, a, &err) < 0 || warm_run_new(places, a, &run, &err) < 0)
-		ctl_error("warm %s", err.msg);
-	else if (a->detach)
+	if (find_places(places, a, &err) < 0) {
+		if (!a->from_file)
+			ctl_ask_explain(places, a->run_dir, a->places[0], &err);
+		ctl_error("warm: %s", err.msg);
+	} else if (a->pin && !pin(self, places)) {
+		code = CTL_FAILED; /* that was told */
+	} else if (warm_run_new(places, a, &run, &err) < 0) {
+		ctl_error("warm: %s", err.msg);
+	} else if (a->detach) {
 		code = warm_run_detach(run, a->progress == WARM_JSON, stdout);
-	else {
+	} else {
 		warm_show_start(&show, a->progress, stdout, stderr, wd_now_ns() / 1000000);
 		code = warm_run_wait(run, &show);
 	}
@@ -70,10 +90,12 @@ static struct ctl_control *whom_to_ask(struct warm_places *places, const struct 
 	struct wd_err err = WD_ERR_INIT;
 
 	if (a->nplaces && warm_places_add(places, a->places[0], &err) < 0)
-		ctl_error("warm %s", err.msg);
-	else if (!a->nplaces && !places->agent)
-		ctl_error("warm: no agent can be asked in '%s': %s", a->run_dir, places->agent_err.msg);
-	else
+		ctl_error("warm: %s", err.msg);
+	else if (!a->nplaces && !places->agent) {
+		err = places->agent_err;
+		ctl_explain("agent", a->run_dir, &err);
+		ctl_error("warm: %s", err.msg);
+	} else
 		return a->nplaces ? places->targets[0].control : places->agent;
 	return NULL;
 }
@@ -152,7 +174,7 @@ enum ctl_exit ctl_warm(const struct ctl_command *self, int argc, char **argv)
 			ctl_error("warm: %s", err.msg);
 			code = CTL_FAILED;
 		} else {
-			code = args.list ? list(&places, &args) : args.cancel ? cancel(&places, &args) : warm(&places, &args);
+			code = args.list ? list(&places, &args) : args.cancel ? cancel(&places, &args) : warm(self, &places, &args);
 		}
 		warm_places_close(&places);
 	}

@@ -132,8 +132,8 @@ static enum ctl_exit set_option(const struct ctl_command *self, struct warm_args
 		a->verify = true;
 		break;
 	case OPT_PIN:
-		return ctl_usage(self, "--pin: agents of this release cannot keep files from being evicted; "
-				       "warm without it");
+		a->pin = true;
+		break;
 	case OPT_PROGRESS:
 		if (!parse_progress(optarg, &a->progress))
 			return ctl_usage(self, "--progress is auto, tty, plain, json or none, not '%s'", optarg);
@@ -192,9 +192,9 @@ bool warm_args_parse(const struct ctl_command *self, int argc, char **argv, stru
 		if (c == 'h')
 			*ret_exit = ctl_print_help(self);
 		else if (c == ':')
-			*ret_exit = ctl_usage(self, "'%s' needs a value", argv[optind - 1]);
+			*ret_exit = ctl_usage(self, "'%.20s' needs a value", argv[optind - 1]);
 		else if (c == '?')
-			*ret_exit = ctl_usage(self, "unknown option '%s'", argv[optind - 1]);
+			*ret_exit = ctl_usage(self, "unknown option '%.20s'", argv[optind - 1]);
 		else if ((*ret_exit = set_option(self, ret_args, c)) == CTL_DONE)
 			continue;
 		return false;

@@ -22,7 +22,7 @@ struct warm_args {
 	int64_t timeout_ms; /* 0: none */
 	uint64_t cancel;    /* a task's id; 0: nothing is to be cancelled */
 	enum warm_progress progress;
-	bool verify, detach, list;
+	bool verify, detach, list, pin;
 };
 
 /* True to go on; else *ret_exit is what to end with, and what there is to say was said. *ret_args is to be given to

@@ -319,9 +319,7 @@ static int add_path(struct warm_target *t, const char *path, struct wd_err *err)
 static int refuse_path(const struct warm_places *p, const char *path, struct wd_err *err)
 {
 	if (p->agent || p->nmounts > 0)
-		return wd_err_set(err, ENOENT,
-			"not inside a WarpDrive mount: `warpdrive-ctl status` lists them, `warpdrive-ctl mount URL DIR` "
-			"makes one");
+		return wd_err_set(err, ENOENT, "not inside a WarpDrive mount");
 	return wd_err_set(err, ENOENT, "not inside a WarpDrive mount, and no agent can be asked: %.300s",
 		p->agent_err.msg);
 }
@@ -361,8 +359,7 @@ static int find_url(struct warm_places *p, const char *url, struct warm_target *
 		if (rest && snprintf(ret_rest, PATH_MAX, "%s", rest) < PATH_MAX)
 			return target_of_seen(p, &p->mounts[i], ret_target, err);
 	}
-	return wd_err_set(err, ENOENT, "not mounted on this node: mount it first (`warpdrive-ctl mount URL DIR`, or a "
-				       "pod with its volume), and keep it mounted until it is warm%s%.200s",
+	return wd_err_set(err, ENOENT, "not mounted on this node: mount it first%s%.200s",
 		p->agent ? "" : "; no agent can be asked: ", p->agent ? "" : p->agent_err.msg);
 }
 

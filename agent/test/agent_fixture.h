@@ -252,11 +252,14 @@ static inline void rig_set_close(struct rig *r, int status)
 
 /* ---- the agent ---- */
 
+/* How the agent reads its settings again; set before rig_start(). */
+static int (*rig_reread)(void *arg, struct settings *ret_settings, struct wd_err *err);
+
 static inline void *rig_run_agent(void *arg)
 {
 	struct rig *r = arg;
 	struct wd_err err = WD_ERR_INIT;
-	struct agent_options options = {.settings = &r->settings, .ready_fd = -1};
+	struct agent_options options = {.settings = &r->settings, .ready_fd = -1, .reread = rig_reread, .reread_arg = r};
 
 	r->agent_rc = agent_run(&options, &err);
 	if (r->agent_rc < 0)

@@ -13,7 +13,8 @@ static void begin(struct fixture *f, uint64_t limit, enum evict_policy policy)
 	fx_begin(f, limit);
 	fx_close(f);
 	f->config.policy = policy;
-	f->config.pin_tag = 7;
+	f->config.pin_tags[STORE_PIN_SETTING] = 7;
+	f->config.pin_tags[STORE_PIN_ASKED] = 10;
 	fx_open(f);
 }
 
@@ -206,7 +207,7 @@ static void pin(struct fixture *f, unsigned n, int want)
 {
 	struct object *o = get(f, n, SIZE);
 
-	assert_int_equal(object_pin(o, true), want);
+	assert_int_equal(object_pin(o, STORE_PIN_SETTING), want);
 	object_unref(o);
 }
 
@@ -232,13 +233,60 @@ static void pinned_objects_stay_and_take_no_more_than_half(void **state)
 	assert_int_equal(store_evict(f.store, &id), 0); /* who asks for it gets it */
 	assert_int_equal(stats_of(&f).pinned_bytes, 49 * SIZE);
 	fx_close(&f);
-	f.config.pin_tag = 8; /* another list of what is pinned */
+	f.config.pin_tags[STORE_PIN_SETTING] = 8; /* another list of what is pinned */
 	fx_open(&f);
 	assert_int_equal(stats_of(&f).pinned_bytes, 0);
 	for (unsigned n = 300; n < 500; n++)
 		read_object(&f, n);
 	for (unsigned n = 0; n < 50; n++)
 		assert_false(is_cached(&f, n, SIZE));
+	fx_end(&f);
+}
+
+static void pin_as(struct fixture *f, unsigned n, enum store_pin pin)
+{
+	struct object *o = get(f, n, SIZE);
+
+	assert_int_equal(object_pin(o, pin), 0);
+	object_unref(o);
+}
+
+static void what_was_asked_for_is_apart_from_the_setting(void **state)
+{
+	struct object_id setting = make_id(0), asked = make_id(1), again = make_id(2);
+	struct fixture f;
+
+	begin(&f, LIMIT(98), EVICT_LRU);
+	for (unsigned n = 0; n < 3; n++)
+		read_object(&f, n);
+	pin_as(&f, 0, STORE_PIN_SETTING);
+	pin_as(&f, 1, STORE_PIN_ASKED);
+	pin_as(&f, 2, STORE_PIN_ASKED);
+	fx_reopen(&f);
+	assert_int_equal(store_pin_of(f.store, &setting), STORE_PIN_SETTING);
+	assert_int_equal(store_pin_of(f.store, &asked), STORE_PIN_ASKED);
+	assert_int_equal(stats_of(&f).pinned_bytes, 3 * SIZE);
+	pin_as(&f, 2, STORE_UNPINNED);
+	assert_int_equal(store_pin_of(f.store, &again), STORE_UNPINNED);
+	assert_int_equal(stats_of(&f).pinned_bytes, 2 * SIZE);
+	store_set_pin_tag(f.store, 12); /* one is not in memory, one is */
+	assert_int_equal(store_pin_of(f.store, &asked), STORE_UNPINNED);
+	assert_int_equal(store_pin_of(f.store, &setting), STORE_PIN_SETTING);
+	assert_int_equal(stats_of(&f).pinned_bytes, SIZE);
+	for (unsigned n = 100; n < 300; n++)
+		read_object(&f, n);
+	assert_true(is_cached(&f, 0, SIZE));
+	assert_false(is_cached(&f, 1, SIZE));
+	fx_end(&f);
+}
+
+static void a_pin_of_what_never_came_is_not_counted(void **state)
+{
+	struct fixture f;
+
+	begin(&f, LIMIT(98), EVICT_LRU);
+	pin_as(&f, 0, STORE_PIN_SETTING); /* opened, and nothing of it could be fetched */
+	assert_int_equal(stats_of(&f).pinned_bytes, 0);
 	fx_end(&f);
 }
 
@@ -291,6 +339,8 @@ int main(void)
 		cmocka_unit_test(what_just_came_to_rest_is_the_newest),
 		cmocka_unit_test(pools_are_asked_what_was_used_before_room_is_made),
 		cmocka_unit_test(pinned_objects_stay_and_take_no_more_than_half),
+		cmocka_unit_test(what_was_asked_for_is_apart_from_the_setting),
+		cmocka_unit_test(a_pin_of_what_never_came_is_not_counted),
 		cmocka_unit_test(when_all_is_pinned_or_in_use_nothing_is_admitted),
 		cmocka_unit_test(what_the_disk_can_hold_counts_where_that_is_less),
 	};

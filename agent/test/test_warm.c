@@ -8,10 +8,9 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "agent/test/agent_fixture.h"
+#include "agent/test/control_calls.h"
 #include "agent/test/exposition.h"
 #include "agent/test/http_origin.h"
-#include "common/control.pb-c.h"
 
 #define KIB 1024ULL
 #define MIB (1024 * KIB)
@@ -49,40 +48,8 @@ static int stop(void **state)
 
 /* ---- calls ---- */
 
-/* As a server of a mount, or (m NULL) as warpdrive-ctl; the answer is in msg. 0 or -errno. */
-static int call(struct rig_mount *m, const char *method, const ProtobufCMessage *request)
-{
-	static unsigned char bytes[65536];
-	struct wd_err err = WD_ERR_INIT;
-	size_t len = protobuf_c_message_pack(request, bytes);
-	char path[128];
-	int sock, rc;
-
-	wd_msg_start(&msg, WD_MSG_CONTROL, 1);
-	wd_put_str(&msg, method);
-	wd_put_bytes(&msg, bytes, len);
-	if (m)
-		return rig_call(m, &msg);
-	snprintf(path, sizeof(path), "%s/run/agent.sock", rig.dir);
-	sock = wd_client_connect(path, WD_ROLE_CTL, &err);
-	assert_true(sock >= 0);
-	rc = wd_client_call(sock, &msg, -1, &err);
-	close(sock);
-	return rc;
-}
-
-static void *answer(const ProtobufCMessageDescriptor *type)
-{
-	struct wd_rd r = wd_rd_start(&msg);
-	size_t len;
-	const void *bytes = wd_rd_bytes(&r, &len);
-	void *out;
-
-	assert_true(wd_rd_done(&r));
-	out = protobuf_c_message_unpack(type, NULL, len, bytes);
-	assert_non_null(out);
-	return out;
-}
+#define call(m, method, request) control_call(&rig, m, method, request)
+#define answer(type) control_answer(type)
 
 static uint64_t begin_warm(struct rig_mount *m, Request *request)
 {
@@ -279,7 +246,7 @@ static void a_mounts_server_sees_its_own_tasks_only(void **state)
 	assert_non_null(strstr(status->json, "/data/other"));
 	assert_null(strstr(status->json, "/data/set"));
 	warpdrive__v1__get_status_response__free_unpacked(status, NULL);
-	assert_int_equal(call(&other, "Evict", &ask.base), -ENOSYS);
+	assert_int_equal(call(&other, "Nonesuch", &ask.base), -ENOSYS);
 	rig_umount(&other);
 	assert_int_equal(look(NULL, id, 0, &p), -ENOENT); /* its tasks went with it */
 }

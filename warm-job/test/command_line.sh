@@ -26,10 +26,13 @@ expect() {
 expect 0 "$ctl" warm --help
 awk 'length($0) > 80 { print; long = 1 } END { exit long }' "$dir/out" || fail "help of warm is wider than 80 columns"
 for option in recursive include exclude max-size from-file verify workers bandwidth timeout resume run-dir progress \
-	wait detach list cancel; do
+	wait detach list cancel pin; do
 	grep -q -- "--$option" "$dir/out" || fail "warm --help does not tell of --$option"
 done
-! grep -q -- --pin "$dir/out" || fail "warm --help tells of --pin"
+for command in $("$ctl" help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
+	expect 0 "$ctl" "$command" --help
+	awk 'length($0) > 80 { print; long = 1 } END { exit long }' "$dir/out" || fail "$command --help is wider than 80 columns"
+done
 
 expect 0 "$ctl" trace --help
 awk 'length($0) > 80 { print; long = 1 } END { exit long }' "$dir/out" || fail "help of trace is wider than 80 columns"

@@ -38,7 +38,7 @@ static char *print(const json_t *merged)
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len);
 
-	ctl_status_print(merged, out);
+	ctl_status_print(merged, false, out);
 	fclose(out);
 	return text;
 }
@@ -100,12 +100,56 @@ static void a_daemon_that_is_missing_or_odd_is_no_crash(void **state)
 	json_decref(a);
 }
 
+static void no_line_is_wider_than_80_columns(void **state)
+{
+	json_t *a = json_loads("{\"cache\":{\"dir\":\"/a/very/long/directory/for/the/cache/of/this/machine\",\"limit_bytes\":1000,"
+			       "\"used_bytes\":999,\"is_draining\":true},\"datasets\":[{\"url\":"
+			       "\"s3://a-bucket-with-a-long-name/and/a/long/prefix/below/it/train\",\"bytes\":10,"
+			       "\"cached_bytes\":1}],\"mounts\":[{\"id\":1,\"url\":"
+			       "\"s3://a-bucket-with-a-long-name/and/a/long/prefix/below/it/train\",\"target\":"
+			       "\"/var/lib/kubelet/pods/0b3c1e1e-aaaa-bbbb-cccc-0123456789ab/volumes/x/mount\","
+			       "\"state\":\"no server\",\"condition\":{\"origin\":\"list 's3://x/': HTTP 503 after 6 "
+			       "tries, and a few more words about what there is to do\",\"server\":\"none\"}}]}",
+		0, NULL);
+	json_t *merged = ctl_status_merge(a, NULL);
+	char *text = print(merged);
+
+	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+		if (strlen(line) > 80)
+			fail_msg("%zu columns: %s", strlen(line), line);
+	free(text);
+	text = print(merged);
+	assert_non_null(strstr(text, "no server"));
+	assert_non_null(strstr(text, "origin,server"));
+	assert_non_null(strstr(text, "draining"));
+	assert_non_null(strstr(text, "train"));
+	free(text);
+	json_decref(merged);
+	json_decref(a);
+}
+
+static void yaml_has_all_of_it(void **state)
+{
+	json_t *root = json_loads("{\"a\":1,\"b\":[{\"c\":\"x: y\",\"d\":true},[2,3]],\"e\":{},\"f\":{\"g\":null}}", 0, NULL);
+	char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+
+	ctl_print_yaml(root, out);
+	fclose(out);
+	assert_string_equal(text, "a: 1\nb:\n  - c: \"x: y\"\n    d: true\n  - - 2\n    - 3\ne: {}\nf:\n  g: null\n");
+	free(text);
+	json_decref(root);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(mounts_are_joined_by_id),
 		cmocka_unit_test(the_table_shows_mount_dataset_and_cache),
 		cmocka_unit_test(a_daemon_that_is_missing_or_odd_is_no_crash),
+		cmocka_unit_test(no_line_is_wider_than_80_columns),
+		cmocka_unit_test(yaml_has_all_of_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

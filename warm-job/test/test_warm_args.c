@@ -77,7 +77,7 @@ static void mistakes_are_usage(void **state)
 		{"x", "--workers=7x"}, {"x", "--max-size=big"}, {"x", "--max-size=0"}, {"x", "--bandwidth=/s"},
 		{"x", "--progress=loud"}, {"x", "--timeout=0"}, {"x", "--timeout=soon"}, {"--cancel=0"}, {"--cancel=x"},
 		{"--list", "x", "y"}, {"--list", "--cancel=1"}, {"--cancel=1", "x", "y"}, {"--from-file=l", "x", "y"},
-		{"x", "--pin"}, {"x", "--nonsense"}, {"x", "--workers"}, {"x", "-q"}};
+		{"x", "--nonsense"}, {"x", "--workers"}, {"x", "-q"}};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct warm_args a;

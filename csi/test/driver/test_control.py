@@ -6,7 +6,8 @@ import os
 import unittest
 
 import grpc
-from client import CODE, DIR, Client
+from client import BIN, CODE, DIR, Client
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from node import FILES, KUBELET, Node, wait_for
 
 LARGE = f"{DIR}/large"
@@ -58,6 +59,40 @@ class ControlTest(unittest.TestCase):
         self.assertIn(RUNNING, [t.state for t in self.tasks() if t.id == task])
         stream.cancel()
         wait_for(lambda: CANCELLED in [t.state for t in self.tasks() if t.id == task], "the task is cancelled")
+
+    def test_figures_come_again_and_again(self):
+        news = list(self.control.stream("Stats", {"interval_ms": 100, "count": 3}))
+        self.assertEqual(len(news), 3)
+        self.assertEqual(sorted(n.time_us for n in news), [n.time_us for n in news])
+        self.assertGreater(news[-1].time_us - news[0].time_us, 100_000)
+        self.assertEqual(news[-1].mounts, 2)
+        stream = self.control.stream("Stats", {"interval_ms": 100})
+        next(stream)
+        stream.cancel()
+        with self.assertRaises(grpc.RpcError) as caught:
+            next(self.control.stream("Stats", {"interval_ms": 1}))
+        self.assertEqual(caught.exception.code(), CODE.INVALID_ARGUMENT)
+
+    def test_what_is_the_nodes_is_there_by_grpc(self):
+        self.control.call("Pin", {"target": f"{KUBELET}/small"})
+        self.assertEqual([r.is_setting for r in self.control.call("ListPins").rules], [False])
+        self.control.call("Unpin", {"target": f"{KUBELET}/small"})
+        self.assertTrue(self.control.call("Evict", {"target": f"{KUBELET}/small"}).is_done)
+        mounts = self.control.call("ListMounts").mounts
+        self.assertEqual({m.target for m in mounts}, {f"{KUBELET}/small", f"{KUBELET}/large"})
+
+    def test_the_shipped_descriptors_are_all_that_a_caller_needs(self):
+        files = descriptor_pb2.FileDescriptorSet()
+        with open(os.path.join(BIN, "../common/control.protoset"), "rb") as f:
+            files.ParseFromString(f.read())
+        pool = descriptor_pool.DescriptorPool()
+        for file in files.file:
+            pool.Add(file)
+        method = pool.FindServiceByName("warpdrive.v1.Agent").methods_by_name["GetStats"]
+        out = message_factory.GetMessageClass(method.output_type)
+        call = self.control.channel.unary_unary(f"/{method.containing_service.full_name}/{method.name}",
+                                                lambda b: b, out.FromString)
+        self.assertEqual(call(b"", timeout=60).mounts, 2)
 
     def test_cancel_ends_a_stream(self):
         stream = self.slowly("1")
