@@ -152,7 +152,7 @@ static void print_datasets(FILE *out, const struct page *p)
 	}
 	if (p->ndatasets > 0)
 		fputs("<p class=\"dim\">A strip shows which bytes of a dataset are cached, its files one after the other; the "
-		      "darker, the more.</p>\n",
+		      "stronger the colour, the more.</p>\n",
 			out);
 	fputs("</section>\n", out);
 }

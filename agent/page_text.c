@@ -29,6 +29,7 @@ const char page_style[] =
 	"table{border-collapse:collapse;width:100%}th{text-align:left;font-weight:600;color:var(--dim)}"
 	"th,td{padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:top}"
 	"td:last-child,th:last-child{padding-right:0}th.num,td.num{text-align:right}td.chart{width:55%;vertical-align:middle}"
+	"#mounts td:first-child{width:45%}"
 	"@media (max-width:40rem){.log td{display:inline-block;border:0;padding:0 .5rem 0 0}.log td.msg{display:block;padding:0}"
 	".log tr{display:block;padding:.4rem 0;border-bottom:1px solid var(--line)}.log thead,.wide{display:none}"
 	"td.chart{width:35%}}"
