@@ -20,7 +20,7 @@ static int start(void **state)
 {
 	rig_start(&rig, "pooled-files=4", "prefetch=off", NULL);
 	for (int i = 0; i < 9; i++) {
-		char name[16];
+		char name[32];
 
 		snprintf(name, sizeof(name), "a/%d", i);
 		rig_file(&rig, name, 1000);
@@ -28,7 +28,7 @@ static int start(void **state)
 		rig_file(&rig, name, 1000);
 	}
 	for (int i = 0; i < MANY; i++) {
-		char name[16];
+		char name[32];
 
 		snprintf(name, sizeof(name), "many/%d", i);
 		rig_file(&rig, name, 100);
@@ -52,7 +52,7 @@ static void settle(struct rig_mount *m)
 /* Opens the file by passthrough as a server does. */
 static struct wd_mm_inode *open_file(struct rig_mount *m, int number, uint64_t *ret_node)
 {
-	char name[16];
+	char name[32];
 	uint64_t size;
 	bool is_new;
 	struct wd_mm_inode *e;
