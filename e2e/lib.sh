@@ -41,7 +41,7 @@ note() {
 
 # Without touching it: a stat would wait for a server or an agent that is gone.
 is_mounted() {
-	awk -v d="$1" '$5 == d { found = 1 } END { exit !found }' /proc/self/mountinfo
+	awk -v d="$1" '{ gsub(/\\040/, " ", $5) } $5 == d { found = 1 } END { exit !found }' /proc/self/mountinfo
 }
 
 # ---- ending ----
