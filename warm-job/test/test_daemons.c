@@ -96,9 +96,9 @@ static void a_daemon_that_dies_in_silence_is_told_by_its_exit_code(void **state)
 	assert_non_null(strstr(err.msg, "agent.log"));
 }
 
-/* A keeper that ends as an idle one does, when it is asked to. */
+/* A keeper that ends as an idle one does, when it is asked to; its pid is there when it can be. */
 #define PATIENT                                                                                    \
-	"echo $$ >\"$2/$(basename $0).pid\"; trap 'exit 0' TERM; echo >&3; exec 3>&-;\n"            \
+	"trap 'exit 0' TERM; echo $$ >\"$2/$(basename $0).pid\"; echo >&3; exec 3>&-;\n"            \
 	"while :; do sleep 0.02; done"
 
 static int read_pid(const char *name, int other_than)
