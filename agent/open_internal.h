@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef WD_AGENT_OPEN_INTERNAL_H
 #define WD_AGENT_OPEN_INTERNAL_H
-/* What open.c (opening and closing), open_reclaim.c (what evictions need) and open_pool.c (the bound of all pools)
- * share. */
+/* What open.c (opening), open_table.c (finding and closing), open_reclaim.c (what evictions need) and open_pool.c (the
+ * bound of all pools) share. */
 #include "agent/fetch.h"
 #include "agent/mount.h"
 
@@ -50,6 +50,8 @@ void open_take_out_locked(struct mount *mnt, struct open_file *of) WD_REQUIRES(m
 void waiting_free(struct waiting *w);
 /* One that is out of the table, without a word to the keeper. */
 void open_file_free(struct open_file *of);
+/* The same, and its backing id is closed. */
+void open_close(struct open_file *of);
 
 /* ---- open_reclaim.c ---- */
 /* How often the server opened it without asking us, as the shared tables say; only the difference
