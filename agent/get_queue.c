@@ -10,53 +10,12 @@
  * While a read waits, get->line is where (NULL: nowhere) and get->priv is its origin. A cancelled one moves
  * to the `cancelled` list, so that its done() comes from a lane's thread as the contract says.
  */
-#include "agent/get_queue.h"
+#include "agent/get_queue_internal.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
-#include <utlist.h>
 
 #include "agent/metrics.h"
-#include "common/lock.h"
-
-struct lane {
-	struct get_job *head, **tail; /* given to the lane, not yet taken */
-	unsigned load;		      /* given and running */
-	struct wd_cond wake;
-};
-
-struct get_queue {
-	struct wd_mutex lock;
-	struct wd_cond drained;
-	struct flow_line *rings[GET_PRIORITIES] WD_GUARDED_BY(lock);
-	struct origin_get *cancelled WD_GUARDED_BY(lock);
-	struct origin_get *parked WD_GUARDED_BY(lock);
-	int64_t parked_due_ns WD_GUARDED_BY(lock); /* the earliest; too early at times */
-	bool is_stopping WD_GUARDED_BY(lock);
-	struct get_job *free_jobs WD_GUARDED_BY(lock);
-	unsigned nlow WD_GUARDED_BY(lock); /* places taken by reads below demand ... */
-	unsigned max_low;		   /* ... and how many they may take */
-	unsigned nlanes, njobs;
-	struct lane *lanes;
-	struct get_job *jobs;
-	void (*wake)(void *arg, unsigned lane);
-	void *arg;
-	int64_t (*now_ns)(void);
-	int64_t turn_due_ns WD_GUARDED_BY(lock); /* the turn of somebody who waits comes then; INT64_MAX: not by time */
-};
-
-static void join_line(struct origin_get **line, struct origin_get *get)
-{
-	get->line = line;
-	DL_APPEND(*line, get);
-}
-
-static void leave_line(struct origin_get *get)
-{
-	DL_DELETE(*get->line, get);
-	get->line = NULL;
-}
 
 static struct flow *flow_of(const struct origin_get *get)
 {
@@ -71,7 +30,7 @@ static void wait_locked(struct get_queue *q, struct origin_get *get) WD_REQUIRES
 	struct flow_line *line;
 
 	if (get->priority == GET_UNWANTED) {
-		join_line(&q->cancelled, get);
+		get_queue_join(&q->cancelled, get);
 		return;
 	}
 	line = &flow_of(get)->lines[get->priority];
@@ -79,16 +38,16 @@ static void wait_locked(struct get_queue *q, struct origin_get *get) WD_REQUIRES
 		line->flow = flow_of(get);
 		DL_APPEND(q->rings[get->priority], line);
 	}
-	join_line(&line->head, get);
+	get_queue_join(&line->head, get);
 }
 
 /* Takes a read out of wherever it waits. */
-static void unwait_locked(struct get_queue *q, struct origin_get *get) WD_REQUIRES(q->lock)
+void get_queue_unwait_locked(struct get_queue *q, struct origin_get *get) WD_REQUIRES(q->lock)
 {
 	bool is_in_flow = get->line != &q->parked && get->line != &q->cancelled;
 	struct flow_line *line = is_in_flow ? &flow_of(get)->lines[get->priority] : NULL;
 
-	leave_line(get);
+	get_queue_leave(get);
 	if (line && !line->head)
 		DL_DELETE(q->rings[get->priority], line);
 }
@@ -258,7 +217,7 @@ static uint64_t fill_locked(struct get_queue *q) WD_REQUIRES(q->lock)
 	uint64_t lanes = 0;
 
 	while (q->free_jobs && (get = next_locked(q, now_ns, &due_ns))) {
-		unwait_locked(q, get);
+		get_queue_unwait_locked(q, get);
 		lanes |= LANE(place_locked(q, get, now_ns));
 		due_ns = INT64_MAX;
 	}
@@ -270,7 +229,7 @@ static uint64_t fill_locked(struct get_queue *q) WD_REQUIRES(q->lock)
 	return lanes;
 }
 
-static void wake(struct get_queue *q, uint64_t lanes)
+void get_queue_wake(struct get_queue *q, uint64_t lanes)
 {
 	for (unsigned i = 0; q->wake && i < q->nlanes; i++)
 		if (lanes & LANE(i))
@@ -298,7 +257,7 @@ void get_queue_push(struct get_queue *q, struct origin *o, struct origin_get *ge
 	o->in_flight++;
 	lanes = enter_locked(q, get);
 	wd_unlock(&q->lock);
-	wake(q, lanes);
+	get_queue_wake(q, lanes);
 }
 
 void get_queue_prioritise(struct get_queue *q, struct origin_get *get, enum get_priority priority)
@@ -309,79 +268,14 @@ void get_queue_prioritise(struct get_queue *q, struct origin_get *get, enum get_
 	if (get->line == &q->parked && priority != GET_UNWANTED) {
 		get->priority = priority; /* it comes back with that */
 	} else if (get->line && get->line != &q->cancelled && get->priority != priority) {
-		unwait_locked(q, get);
+		get_queue_unwait_locked(q, get);
 		get->priority = priority;
 		lanes = enter_locked(q, get);
 	} else if (!get->line) {
 		get->priority = priority;
 	}
 	wd_unlock(&q->lock);
-	wake(q, lanes);
-}
-
-static bool cancel_one_locked(struct get_queue *q, struct origin_get *get) WD_REQUIRES(q->lock)
-{
-	if (get->line == &q->cancelled)
-		return false;
-	unwait_locked(q, get);
-	join_line(&q->cancelled, get);
-	return true;
-}
-
-/* All that wait for o. */
-static bool cancel_waiting_locked(struct get_queue *q, const struct origin *o) WD_REQUIRES(q->lock)
-{
-	struct flow_line *line, *next_line;
-	struct origin_get *get, *next;
-	bool found = false;
-
-	for (int i = 0; i < GET_PRIORITIES; i++)
-		DL_FOREACH_SAFE(q->rings[i], line, next_line)
-			DL_FOREACH_SAFE(line->head, get, next)
-				if (get->priv == o)
-					found |= cancel_one_locked(q, get);
-	DL_FOREACH_SAFE(q->parked, get, next)
-		if (get->priv == o)
-			found |= cancel_one_locked(q, get);
-	return found;
-}
-
-static void cancel_matching(struct get_queue *q, struct origin_get *get, const struct origin *o)
-{
-	bool found = false;
-
-	wd_lock(&q->lock);
-	if (get && get->line)
-		found = cancel_one_locked(q, get);
-	if (o)
-		found = cancel_waiting_locked(q, o);
-	for (unsigned i = 0; i < q->njobs; i++) {
-		struct get_job *job = &q->jobs[i];
-
-		if (job->is_busy && (job->get == get || (o && job->origin == o))) {
-			job->is_cancelled = true;
-			found = true;
-		}
-	}
-	for (unsigned i = 0; found && i < q->nlanes; i++)
-		wd_cond_signal(&q->lanes[i].wake);
-	wd_unlock(&q->lock);
-	if (found)
-		wake(q, UINT64_MAX);
-}
-
-void get_queue_cancel(struct get_queue *q, struct origin_get *get)
-{
-	cancel_matching(q, get, NULL);
-}
-
-void get_queue_drain(struct get_queue *q, struct origin *o)
-{
-	cancel_matching(q, NULL, o);
-	wd_lock(&q->lock);
-	while (o->in_flight > 0)
-		wd_cond_wait(&q->drained, &q->lock);
-	wd_unlock(&q->lock);
+	get_queue_wake(q, lanes);
 }
 
 static struct get_job *take_locked(struct get_queue *q, unsigned lane) WD_REQUIRES(q->lock)
@@ -438,7 +332,7 @@ enum get_priority get_queue_class(struct get_queue *q, const struct get_job *job
 	return class;
 }
 
-static void count_done(struct get_queue *q, struct origin *o)
+void get_queue_count_done(struct get_queue *q, struct origin *o)
 {
 	wd_lock(&q->lock);
 	assert(o->in_flight > 0);
@@ -474,14 +368,14 @@ void get_queue_park(struct get_queue *q, struct get_job *job, int64_t due_ns)
 	is_cancelled = job->is_cancelled || get->priority == GET_UNWANTED;
 	lanes = leave_locked(q, job);
 	get->resume.due_ns = due_ns;
-	join_line(is_cancelled ? &q->cancelled : &q->parked, get);
+	get_queue_join(is_cancelled ? &q->cancelled : &q->parked, get);
 	is_next = is_cancelled || due_ns < q->parked_due_ns;
 	if (!is_cancelled && is_next)
 		q->parked_due_ns = due_ns;
 	if (is_next)
 		lanes |= LANE(0);
 	wd_unlock(&q->lock);
-	wake(q, lanes);
+	get_queue_wake(q, lanes);
 }
 
 static void unpark_locked(struct get_queue *q, int64_t now_ns) WD_REQUIRES(q->lock)
@@ -495,7 +389,7 @@ static void unpark_locked(struct get_queue *q, int64_t now_ns) WD_REQUIRES(q->lo
 				q->parked_due_ns = get->resume.due_ns;
 			continue;
 		}
-		leave_line(get);
+		get_queue_leave(get);
 		get->queued_ns = now_ns == INT64_MAX ? q->now_ns() : now_ns;
 		wait_locked(q, get);
 	}
@@ -514,7 +408,7 @@ int64_t get_queue_unpark(struct get_queue *q, int64_t now_ns)
 	}
 	next_ns = q->parked_due_ns < q->turn_due_ns ? q->parked_due_ns : q->turn_due_ns;
 	wd_unlock(&q->lock);
-	wake(q, lanes);
+	get_queue_wake(q, lanes);
 	return next_ns;
 }
 
@@ -529,30 +423,9 @@ void get_queue_finish(
 	wd_lock(&q->lock);
 	lanes = leave_locked(q, job);
 	wd_unlock(&q->lock);
-	wake(q, lanes);
+	get_queue_wake(q, lanes);
 	get->done(get->arg, status, err);
-	count_done(q, o);
-}
-
-void get_queue_end_cancelled(struct get_queue *q)
-{
-	for (;;) {
-		struct wd_err err = WD_ERR_INIT;
-		struct origin_get *get;
-		struct origin *o;
-
-		wd_lock(&q->lock);
-		get = q->cancelled;
-		if (get)
-			leave_line(get);
-		wd_unlock(&q->lock);
-		if (!get)
-			return;
-		o = get->priv;
-		wd_err_set(&err, ECANCELED, "cancelled");
-		get->done(get->arg, -ECANCELED, &err);
-		count_done(q, o);
-	}
+	get_queue_count_done(q, o);
 }
 
 void get_queue_stop(struct get_queue *q)
@@ -562,7 +435,7 @@ void get_queue_stop(struct get_queue *q)
 	for (unsigned i = 0; i < q->nlanes; i++)
 		wd_cond_signal(&q->lanes[i].wake);
 	wd_unlock(&q->lock);
-	wake(q, UINT64_MAX);
+	get_queue_wake(q, UINT64_MAX);
 }
 
 bool get_queue_is_stopping(struct get_queue *q)
