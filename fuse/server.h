@@ -21,9 +21,9 @@
  *	server_misbehave.c  for tests: what the allow-list is there to stop
  *	server_torture.c  for tests: allocations that fail
  *
- * Threads: LOOP_THREADS receive from /dev/fuse, on few cores one by one while nothing blocks (server_loop.c); REPLY_THREADS receive from the agent and finish
- * what was parked; one drops names from the kernel's cache; the main thread has the control socket
- * and the timer.
+ * Threads: LOOP_THREADS receive from /dev/fuse, on few cores one by one while nothing blocks (server_loop.c);
+ * REPLY_THREADS receive from the agent and finish what was parked; one drops names from the kernel's cache; the main
+ * thread has the control socket and the timer.
  *
  * One lock, server.lock, guards the tables, the ops and the queue to the agent. It is never held
  * over a system call, a reply or a malloc of size. Three more are leaves: the slot list's, the

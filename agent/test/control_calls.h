@@ -31,13 +31,27 @@ static inline int control_call(struct rig *rig, struct rig_mount *m, const char 
 	return rc;
 }
 
+/* Unpacks it, also where it is too long for a message and came in a memfd. */
 static inline void *control_answer(const ProtobufCMessageDescriptor *type)
 {
+	static unsigned char long_bytes[1 << 20];
 	struct wd_rd r = wd_rd_start(&call_msg);
 	size_t len;
 	const void *bytes = wd_rd_bytes(&r, &len);
-	void *out = wd_rd_done(&r) ? protobuf_c_message_unpack(type, NULL, len, bytes) : NULL;
+	int fd = wd_msg_take_fd(&call_msg, 0);
+	void *out = NULL;
 
+	if (fd >= 0) {
+		ssize_t n = pread(fd, long_bytes, sizeof(long_bytes), 0);
+
+		if (n < 0)
+			rig_die("read the answer");
+		len = (size_t)n;
+		bytes = long_bytes;
+		close(fd);
+	}
+	if (wd_rd_done(&r))
+		out = protobuf_c_message_unpack(type, NULL, len, bytes);
 	if (!out)
 		rig_die("the answer makes no sense");
 	return out;

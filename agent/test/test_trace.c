@@ -5,9 +5,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "agent/test/agent_fixture.h"
+#include "agent/test/control_calls.h"
 #include "agent/trace.h"
-#include "common/control.pb-c.h"
 
 #define BLOCK (256 * 1024)
 
@@ -15,7 +14,6 @@ typedef Warpdrive__V1__TraceEvents Events;
 
 static struct rig rig;
 static struct rig_mount mnt;
-static struct wd_msg msg;
 static uint64_t next_mount = 1;
 
 static int start(void **state)
@@ -47,51 +45,6 @@ static int umount_set(void **state)
 
 /* ---- calls ---- */
 
-/* As a server of a mount, or (m NULL) as warpdrive-ctl; the answer is in msg. 0 or -errno. */
-static int call(struct rig_mount *m, const char *method, const ProtobufCMessage *request)
-{
-	static unsigned char bytes[4096];
-	struct wd_err err = WD_ERR_INIT;
-	size_t len = protobuf_c_message_pack(request, bytes);
-	char path[128];
-	int sock, rc;
-
-	wd_msg_start(&msg, WD_MSG_CONTROL, 1);
-	wd_put_str(&msg, method);
-	wd_put_bytes(&msg, bytes, len);
-	if (m)
-		return rig_call(m, &msg);
-	snprintf(path, sizeof(path), "%s/run/agent.sock", rig.dir);
-	sock = wd_client_connect(path, WD_ROLE_CTL, &err);
-	assert_true(sock >= 0);
-	rc = wd_client_call(sock, &msg, -1, &err);
-	close(sock);
-	return rc;
-}
-
-static void *answer(const ProtobufCMessageDescriptor *type)
-{
-	static unsigned char bytes[1 << 20];
-	struct wd_rd r = wd_rd_start(&msg);
-	size_t len;
-	const void *data = wd_rd_bytes(&r, &len);
-	int fd = wd_msg_take_fd(&msg, 0);
-	void *out;
-
-	assert_true(wd_rd_done(&r));
-	if (fd >= 0) {
-		ssize_t n = pread(fd, bytes, sizeof(bytes), 0);
-
-		assert_true(n >= 0);
-		len = (size_t)n;
-		data = bytes;
-		close(fd);
-	}
-	out = protobuf_c_message_unpack(type, NULL, len, data);
-	assert_non_null(out);
-	return out;
-}
-
 static int try_begin(const char *target, const char *path, const char *pod, uint64_t *ret_id)
 {
 	Warpdrive__V1__TraceRequest q = WARPDRIVE__V1__TRACE_REQUEST__INIT;
@@ -101,10 +54,10 @@ static int try_begin(const char *target, const char *path, const char *pod, uint
 	q.target = (char *)(uintptr_t)target;
 	q.path = (char *)(uintptr_t)path;
 	q.pod = (char *)(uintptr_t)pod;
-	rc = call(NULL, "StartTrace", &q.base);
+	rc = control_call(&rig, NULL, "StartTrace", &q.base);
 	if (rc < 0)
 		return rc;
-	out = answer(&warpdrive__v1__start_trace_response__descriptor);
+	out = control_answer(&warpdrive__v1__start_trace_response__descriptor);
 	*ret_id = out->id;
 	warpdrive__v1__start_trace_response__free_unpacked(out, NULL);
 	return 0;
@@ -125,9 +78,9 @@ static int try_look(uint64_t id, uint32_t wait_ms, Events **ret_events)
 
 	q.id = id;
 	q.wait_ms = wait_ms;
-	rc = call(NULL, "ReadTrace", &q.base);
+	rc = control_call(&rig, NULL, "ReadTrace", &q.base);
 	if (rc == 0)
-		*ret_events = answer(&warpdrive__v1__trace_events__descriptor);
+		*ret_events = control_answer(&warpdrive__v1__trace_events__descriptor);
 	return rc;
 }
 
@@ -151,7 +104,7 @@ static void end(uint64_t id)
 	Warpdrive__V1__StopTraceRequest q = WARPDRIVE__V1__STOP_TRACE_REQUEST__INIT;
 
 	q.id = id;
-	assert_int_equal(call(NULL, "StopTrace", &q.base), 0);
+	assert_int_equal(control_call(&rig, NULL, "StopTrace", &q.base), 0);
 }
 
 /* Opens set/dir/NAME and leaves it open. */
@@ -159,10 +112,10 @@ static uint64_t open_large(const char *name)
 {
 	uint64_t dir = 0, node = 0, size;
 
-	assert_int_equal(rig_lookup(&mnt, &msg, RIG_ROOT, "dir", &dir), 0);
-	assert_int_equal(rig_lookup(&mnt, &msg, dir, name, &node), 0);
-	assert_int_equal(rig_open(&mnt, &msg, node, 0, &size), WD_OPEN_CACHED);
-	wd_msg_close_fds(&msg);
+	assert_int_equal(rig_lookup(&mnt, &call_msg, RIG_ROOT, "dir", &dir), 0);
+	assert_int_equal(rig_lookup(&mnt, &call_msg, dir, name, &node), 0);
+	assert_int_equal(rig_open(&mnt, &call_msg, node, 0, &size), WD_OPEN_CACHED);
+	wd_msg_close_fds(&call_msg);
 	return node;
 }
 
@@ -170,14 +123,14 @@ static void ensure(uint64_t node, uint64_t offset, uint32_t len)
 {
 	uint64_t position;
 
-	assert_int_equal(rig_ensure(&mnt, &msg, node, offset, len, 0, &position), WD_ENSURE_PRESENT);
+	assert_int_equal(rig_ensure(&mnt, &call_msg, node, offset, len, 0, &position), WD_ENSURE_PRESENT);
 }
 
 static void release(uint64_t node)
 {
-	wd_msg_start(&msg, WD_MSG_RELEASE, 0);
-	wd_put_u64(&msg, node);
-	wd_msg_send(mnt.sock, &msg, 0);
+	wd_msg_start(&call_msg, WD_MSG_RELEASE, 0);
+	wd_put_u64(&call_msg, node);
+	wd_msg_send(mnt.sock, &call_msg, 0);
 }
 
 /* ---- tests ---- */
@@ -219,10 +172,10 @@ static void small_file_comes_from_the_origin_once(void **state)
 	uint64_t id = begin("small"), node = 0, size;
 	Events *seen = NULL;
 
-	assert_int_equal(rig_lookup(&mnt, &msg, RIG_ROOT, "small", &node), 0);
-	assert_int_equal(rig_open(&mnt, &msg, node, 0, &size), WD_OPEN_PASSTHROUGH);
+	assert_int_equal(rig_lookup(&mnt, &call_msg, RIG_ROOT, "small", &node), 0);
+	assert_int_equal(rig_open(&mnt, &call_msg, node, 0, &size), WD_OPEN_PASSTHROUGH);
 	release(node);
-	assert_int_equal(rig_open(&mnt, &msg, node, 0, &size), WD_OPEN_PASSTHROUGH);
+	assert_int_equal(rig_open(&mnt, &call_msg, node, 0, &size), WD_OPEN_PASSTHROUGH);
 	release(node);
 	seen = look(id, 2);
 	assert_int_equal(seen->events[0]->tier, WARPDRIVE__V1__TRACE_TIER__TRACE_ORIGIN);
@@ -255,10 +208,10 @@ static void failure_is_shown_with_its_errno(void **state)
 	Events *seen = NULL;
 
 	rig_file(&rig, "set/gone", 100000);
-	assert_int_equal(rig_lookup(&mnt, &msg, RIG_ROOT, "gone", &node), 0);
+	assert_int_equal(rig_lookup(&mnt, &call_msg, RIG_ROOT, "gone", &node), 0);
 	snprintf(path, sizeof(path), "%s/data/set/gone", rig.dir);
 	unlink(path);
-	assert_int_equal(rig_open(&mnt, &msg, node, 0, &size), -ESTALE);
+	assert_int_equal(rig_open(&mnt, &call_msg, node, 0, &size), -ESTALE);
 	seen = look(id, 1);
 	assert_int_equal(seen->events[0]->code, ESTALE);
 	assert_string_equal(seen->events[0]->path, "gone");
@@ -327,11 +280,11 @@ static void pod_sees_no_trace(void **state)
 	Warpdrive__V1__StopTraceRequest stop_q = WARPDRIVE__V1__STOP_TRACE_REQUEST__INIT;
 	uint64_t id = begin("");
 
-	assert_int_equal(call(&mnt, "StartTrace", &begin_q.base), -EACCES);
+	assert_int_equal(control_call(&rig, &mnt, "StartTrace", &begin_q.base), -EACCES);
 	read_q.id = stop_q.id = id;
-	assert_int_equal(call(&mnt, "ReadTrace", &read_q.base), -ENOENT);
-	assert_int_equal(call(&mnt, "StopTrace", &stop_q.base), -ENOENT);
-	assert_int_equal(call(&mnt, "Trace", &begin_q.base), -ENOSYS);
+	assert_int_equal(control_call(&rig, &mnt, "ReadTrace", &read_q.base), -ENOENT);
+	assert_int_equal(control_call(&rig, &mnt, "StopTrace", &stop_q.base), -ENOENT);
+	assert_int_equal(control_call(&rig, &mnt, "Trace", &begin_q.base), -ENOSYS);
 	events_free(look(id, 0));
 	end(id);
 }
